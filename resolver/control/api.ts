@@ -1,0 +1,98 @@
+/**
+ * What the control socket speaks: HTTP/1.1 with JSON bodies over a unix socket.
+ *
+ *   GET  /status                      -> StatusReport
+ *   GET  /explain?name=NAME[&type=A]  -> Explanation   (asks the name through the whole pipeline)
+ *   POST /forget  ForgetTarget        -> ForgetResult
+ *
+ * An error is {error: string} with 4xx (the request is at fault) or 5xx (the daemon is). Times of day are ISO 8601 in
+ * UTC; durations are milliseconds. Addresses and names are text, names without the final dot.
+ */
+import type { Assurance, PolicyGroup } from '../capture/groups.ts';
+
+/** The daemon as the control socket sees it. */
+export interface ControlBackend {
+  status(): StatusReport;
+  /** Asks the name through the whole pipeline; `type` is a mnemonic such as A or AAAA, default A. Aborted with the client. */
+  explain(name: string, type: string, signal: AbortSignal): Promise<Explanation>;
+  forget(target: ForgetTarget): ForgetResult | Promise<ForgetResult>;
+}
+
+export type StatusReport = {
+  version: string;
+  pid: number;
+  startedAt: string;
+  listen: string[];
+  upstreams: UpstreamStatus[];
+  dataplane: { kind: 'xfrm' | 'none'; kernel: string; why?: string };
+  identity: { name?: string; keys: KeyStatus[] };
+  peers: PeerStatus[];
+  failures: FailureStatus[];
+  /** Monotonic counters by dotted name, such as `stub.questions` or `ike.dropped`. */
+  counters: Record<string, number>;
+};
+
+export type UpstreamStatus = { address: string; healthy: boolean; rttMs?: number };
+
+/** One of our public keys: algorithm as people call it, `SHA256:` fingerprint of the IPSECKEY key field. */
+export type KeyStatus = { algorithm: string; fingerprint: string };
+
+/** One (address, key) pair whose SAs live, or an address remembered as clear or blocked. */
+export type PeerStatus = {
+  address: string;
+  names: string[];
+  group: PolicyGroup;
+  assurance: Assurance;
+  keyFingerprint?: string;
+  since: string;
+  mode?: 'transport' | 'tunnel';
+  suite?: string;
+  inBytes: number;
+  outBytes: number;
+  idleSeconds?: number;
+  nextDeadline?: { at: string; why: string };
+};
+
+export type FailureStatus = {
+  address?: string;
+  name?: string;
+  keyFingerprint?: string;
+  reason: string;
+  until: string;
+};
+
+/** How one name was answered, step by step. */
+export type Explanation = {
+  name: string;
+  type: string;
+  canonicalName?: string;
+  group: PolicyGroup;
+  assurance: Assurance;
+  rcode: string;
+  ede: { code: number; text: string }[];
+  addresses: ExplainedAddress[];
+  /** From the question to the answer; the parts overlap, so they do not add up to it. */
+  answerMs: number;
+  dnsMs?: number;
+  ikeMs?: number;
+  kernelMs?: number;
+  steps: { at: number; what: string; detail?: string }[];
+  /** What the reader can do about it, when there is something to do. */
+  advice?: string;
+};
+
+export type ExplainedAddress = {
+  address: string;
+  /** False when it was left out of the answer. */
+  answered: boolean;
+  group: PolicyGroup;
+  assurance: Assurance;
+  keyFingerprint?: string;
+  why?: string;
+};
+
+/** Exactly one of the three. */
+export type ForgetTarget = { name: string } | { address: string } | { all: true };
+
+/** How many peers were closed and how many failures and cached answers were forgotten. */
+export type ForgetResult = { peers: number; failures: number; answers: number };
