@@ -1,0 +1,479 @@
+/**
+ * The capture: no address leaves before the way to it is what its policy group demands.
+ *
+ * The way of an address question (A, AAAA):
+ *   question ─▶ addresses ∥ other family ∥ IPSECKEY ─▶ verdicts ─▶ group ─▶ negotiate each address ─▶ answer
+ *                     └── unvalidated answers show an address and a key ──▶ IKE_SA_INIT goes out early
+ * Other questions pass with their verdict, after the doors are closed through which an address could slip past
+ * (`hints.ts`). What cannot be kept private, or cannot be validated, is SERVFAIL with an Extended DNS Error that says
+ * why (RFC 8914).
+ */
+import { formatIpAddress, type IpAddress } from '../address.ts';
+import type { Name } from '../dns/name.ts';
+import type { Rrset } from '../dns/rrset.ts';
+import { EDE, RCODE, TYPE } from '../dns/types.ts';
+import type { Resolution } from '../dnssec/types.ts';
+import { actionAfterFailure, actionFor, wantsKey } from './decision.ts';
+import type { PolicyGroup, PolicyGroups } from './groups.ts';
+import { carriesHints, type HintedTarget, hintedTargets, withoutHints } from './hints.ts';
+import type { LocalAddresses, Lookup, NegotiationFailure, Negotiator } from './interfaces.ts';
+import { type AddressStory, Journal, Story } from './journal.ts';
+import {
+  bytesEqual,
+  effectiveAddress,
+  fingerprintOf,
+  isGroupAddress,
+  isHostLocal,
+  type KeyFinding,
+  keysForAddress,
+  readKeys,
+} from './keys.ts';
+import { Peers, type ProvenPeer, type Sealing } from './peers.ts';
+import { Speculations } from './speculation.ts';
+
+/** More addresses than this in one RRset are not negotiated, and so not answered where privacy is asked for. */
+const MAX_ADDRESSES = 8;
+
+/** An answer that rests on a seal lives no longer than this, so that the seal is looked at again. */
+const SEALED_TTL_SECONDS = 60;
+
+export type CaptureQuestion = { name: Name; type: number; dnssecOk: boolean; checkingDisabled: boolean };
+
+export type CaptureAnswer = {
+  rcode: number;
+  authenticated: boolean;
+  answer: Rrset[];
+  authority: Rrset[];
+  ede?: { code: number; text: string }[];
+  ttlCapSeconds?: number;
+};
+
+export type CaptureOptions = {
+  lookup: Lookup;
+  groups: PolicyGroups;
+  negotiator: Negotiator;
+  local: LocalAddresses;
+  patienceMillis: number;
+  /** Monotonic milliseconds. */
+  now: () => number;
+  unixNow: () => number;
+  /** Resolves after so many milliseconds unless aborted; never rejects. */
+  sleep: (millis: number, signal: AbortSignal) => Promise<void>;
+  /** Called once for every address question that was decided. */
+  decided?: (story: Story) => void;
+};
+
+export class Capture {
+  readonly peers: Peers;
+  readonly journal = new Journal();
+  readonly speculations: Speculations;
+  readonly #options: CaptureOptions;
+
+  constructor(options: CaptureOptions) {
+    this.#options = options;
+    this.peers = new Peers(options);
+    this.speculations = new Speculations(options.negotiator);
+  }
+
+  /** Answers a question of class IN. Never rejects for anything that came from the network. */
+  async answer(question: CaptureQuestion): Promise<CaptureAnswer> {
+    switch (question.type) {
+      case TYPE.A:
+      case TYPE.AAAA:
+        return (await this.capture(question)).answer;
+      case TYPE.ANY:
+        return minimalAny(question.name);
+      case TYPE.HTTPS:
+      case TYPE.SVCB:
+        return this.#service(question);
+      default:
+        return this.#passOn(question);
+    }
+  }
+
+  /** The whole way of an address question, with its story. */
+  async capture(question: CaptureQuestion): Promise<{ answer: CaptureAnswer; story: Story }> {
+    const story = new Story(textOf(question.name), question.type, this.#options.now);
+    const answer = await this.#captureAddresses(question, story);
+    story.rcode = answer.rcode;
+    story.ede = answer.ede ?? [];
+    story.finish();
+    this.journal.keep(story);
+    this.#options.decided?.(story);
+    return { answer, story };
+  }
+
+  async #captureAddresses(question: CaptureQuestion, story: Story): Promise<CaptureAnswer> {
+    const { lookup, groups } = this.#options;
+    const nameGroup = groups.groupOf(textOf(question.name), undefined);
+    story.step('question', nameGroup);
+    if (groups.groupOfName(textOf(question.name))?.group === 'block') {
+      story.group = 'block';
+      return refuse(EDE.BLOCKED, `${question.name.toText()} is in the policy group block`);
+    }
+    const speculation = this.speculations.open(question.name, question.type, address =>
+      this.#mayNegotiate(question.name, address),
+    );
+    try {
+      const keyResolution = lookup.lookup(question.name, TYPE.IPSECKEY);
+      // The other family is asked for too: whoever asks for one mostly asks for both, and it costs no waiting.
+      void lookup.lookup(question.name, question.type === TYPE.A ? TYPE.AAAA : TYPE.A);
+      const addresses = await lookup.lookup(question.name, question.type);
+      story.step('addresses', describe(addresses));
+      story.canonicalName = textOf(addresses.canonicalName);
+      if (addresses.outcome === 'failure' || addresses.verdict === 'bogus') {
+        story.dnsMillis = story.elapsed();
+        story.group = nameGroup;
+        return refusedResolution(addresses);
+      }
+      const found = addressesOf(addresses, question.type);
+      if (found.length === 0) {
+        story.dnsMillis = story.elapsed();
+        story.group = nameGroup;
+        return passed(addresses);
+      }
+      return await this.#decide(question, story, addresses, found, keyResolution, speculation);
+    } finally {
+      speculation.close();
+    }
+  }
+
+  async #decide(
+    question: CaptureQuestion,
+    story: Story,
+    addresses: Resolution,
+    found: IpAddress[],
+    keyResolution: Promise<Resolution>,
+    speculation: ReturnType<Speculations['open']>,
+  ): Promise<CaptureAnswer> {
+    const names = namesOf(question.name, addresses);
+    const groupOf = found.map(address => this.#groupOf(names, address));
+    story.group = strictestOf(groupOf);
+    if (groupOf.includes('block')) {
+      story.dnsMillis = story.elapsed();
+      story.addresses = found.map((address, i) => blocked(address, groupOf[i]!, 'policy group block'));
+      return refuse(EDE.BLOCKED, `an address of ${question.name.toText()} is in the policy group block`);
+    }
+    const away = found.filter(address => !this.#staysHere(address));
+    const asking = away.some(address => wantsKey(this.#groupOf(names, address)));
+    const finding = asking
+      ? await this.#keys(question.name, addresses, keyResolution)
+      : { state: 'absent' as const, records: [], why: 'its group asks for no key' };
+    if (asking) story.step('key', finding.why);
+    story.dnsMillis = story.elapsed();
+
+    const verdicts = await Promise.all(
+      found.map((address, index) =>
+        this.#sealAddress({
+          address,
+          index,
+          group: groupOf[index]!,
+          asked: question.name,
+          canonical: addresses.canonicalName,
+          finding,
+          speculation: speculation.take(address),
+          story,
+        }),
+      ),
+    );
+    story.addresses = verdicts;
+    if (story.held) story.ikeMillis = story.elapsed() - story.dnsMillis - (story.kernelMillis ?? 0);
+    return this.#release(question, story, addresses, verdicts);
+  }
+
+  /** What becomes of one address: sealed, clear or refused, and why. */
+  async #sealAddress(job: {
+    address: IpAddress;
+    index: number;
+    group: PolicyGroup;
+    asked: Name;
+    canonical: Name;
+    finding: KeyFinding;
+    speculation: ReturnType<Negotiator['begin']> | undefined;
+    story: Story;
+  }): Promise<AddressStory> {
+    const { address, group, finding, story } = job;
+    const clear = (why: string): AddressStory => ({
+      address,
+      answered: true,
+      group,
+      assurance: 'clear',
+      why,
+    });
+    const drop = (): void => job.speculation?.cancel();
+    if (isHostLocal(address) || this.#options.local.isOurs(address)) {
+      drop();
+      return clear('it is this host itself');
+    }
+    if (isGroupAddress(address)) {
+      drop();
+      const why = 'a multicast or broadcast address has no peer to negotiate with';
+      return group === 'private' ? blocked(address, group, why) : clear(why);
+    }
+    const action = actionFor(group, finding.state);
+    if (action !== 'negotiate') {
+      drop();
+      return action === 'clear'
+        ? clear(finding.why)
+        : { ...blocked(address, group, finding.why), code: finding.code };
+    }
+    const onFailure = (failure: NegotiationFailure): AddressStory =>
+      actionAfterFailure(group) === 'clear' ? clear(failure.text) : blocked(address, group, failure.text);
+    if (job.index >= MAX_ADDRESSES) {
+      drop();
+      // Never clear: nobody tried, so a good key may stand behind it.
+      return blocked(address, group, `only ${MAX_ADDRESSES} addresses of one answer are negotiated`);
+    }
+    const { keys, refused } = await keysForAddress(finding, address, job, this.#options.lookup);
+    if (keys.length === 0) {
+      drop();
+      return onFailure({ code: 'not-proven', text: refused[0] ?? finding.why });
+    }
+    const sealing = this.peers.seal(
+      address,
+      { keys, asked: job.asked, canonical: job.canonical },
+      job.speculation,
+    );
+    const settled = sealing.state === 'pending' ? await this.#hold(sealing, story) : sealing;
+    if (settled.state === 'pending') {
+      const why = `the negotiation with ${formatIpAddress(address)} takes longer than ${this.#options.patienceMillis} ms`;
+      return onFailure({ code: 'no-answer', text: why });
+    }
+    if (settled.state === 'failed') return onFailure(settled.failure);
+    this.peers.answered(settled.peer, story.name, group);
+    if (sealing.state === 'pending') tellNegotiation(story, settled.peer);
+    return {
+      address,
+      answered: true,
+      group,
+      assurance: 'authenticated',
+      fingerprint: settled.peer.fingerprint,
+    };
+  }
+
+  /** Waits for a negotiation, no longer than patience counted from its beginning. */
+  async #hold(pending: Sealing & { state: 'pending' }, story: Story): Promise<Sealing> {
+    const left = pending.startedAt + this.#options.patienceMillis - this.#options.now();
+    if (left <= 0) return pending;
+    story.step('hold', 'waiting for the negotiation');
+    story.held = true;
+    const timer = new AbortController();
+    const late = this.#options.sleep(left, timer.signal).then((): Sealing => pending);
+    const settled = await Promise.race([pending.outcome, late]);
+    timer.abort();
+    return settled;
+  }
+
+  /** Builds the answer out of what became of each address. */
+  #release(
+    question: CaptureQuestion,
+    story: Story,
+    addresses: Resolution,
+    verdicts: AddressStory[],
+  ): CaptureAnswer {
+    const sealed = verdicts.filter(v => v.answered && v.assurance !== 'clear');
+    // Where some addresses are sealed, those that failed in a group that wanted them sealed are left out.
+    const whole = question.dnssecOk || sealed.length === 0;
+    const left = verdicts.map(v => {
+      const failed =
+        v.assurance === 'clear' && wantsKey(v.group) && v.why !== undefined && !this.#staysHere(v.address);
+      return !whole && failed ? { ...v, answered: false } : v;
+    });
+    const refusedOnes = left.filter(v => !v.answered);
+    const hardRefused = verdicts.filter(v => !v.answered);
+    story.addresses = left;
+    if (refusedOnes.length === left.length || (question.dnssecOk && hardRefused.length > 0)) {
+      story.addresses = left.map(v => ({ ...v, answered: false }));
+      const first = hardRefused[0]!;
+      return refuse(
+        first.code ?? EDE.BLOCKED,
+        `${question.name.toText()} at ${formatIpAddress(first.address)}: ${first.why}`,
+      );
+    }
+    story.step('answer', `${left.length - refusedOnes.length} address(es)`);
+    const cap = sealed.length > 0 ? { ttlCapSeconds: SEALED_TTL_SECONDS } : {};
+    if (refusedOnes.length === 0) return { ...passed(addresses), ...cap };
+    const kept = left.filter(v => v.answered).map(v => v.address);
+    return {
+      ...passed(addresses),
+      ...cap,
+      authenticated: false,
+      answer: addresses.answer.map(rrset => (rrset.type === question.type ? keepOnly(rrset, kept) : rrset)),
+    };
+  }
+
+  async #keys(asked: Name, addresses: Resolution, keyResolution: Promise<Resolution>): Promise<KeyFinding> {
+    const first = await keyResolution;
+    // Both questions followed the same CNAMEs, unless the zone changed between them: then ask at the new end.
+    const resolution = first.canonicalName.equals(addresses.canonicalName)
+      ? first
+      : await this.#options.lookup.lookup(addresses.canonicalName, TYPE.IPSECKEY);
+    const finding = readKeys(resolution);
+    if (finding.state === 'published' && addresses.verdict !== 'secure') {
+      return { state: 'unsigned', records: [], why: `nobody vouches for the addresses of ${asked.toText()}` };
+    }
+    return finding;
+  }
+
+  /** The strictest group that any name of the chain, or the address itself, puts this address in. */
+  #groupOf(names: string[], address: IpAddress): PolicyGroup {
+    const { groups } = this.#options;
+    const explicit = names.filter(name => groups.groupOfName(name) !== undefined);
+    const considered = explicit.length > 0 ? explicit : names.slice(0, 1);
+    return strictestOf(considered.map(name => groups.groupOf(name, address)));
+  }
+
+  /** Whether a key could lead to a negotiation with this address that does not run or stand already. */
+  #mayNegotiate(name: Name, address: IpAddress): boolean {
+    return (
+      wantsKey(this.#options.groups.groupOf(textOf(name), address)) &&
+      !this.#staysHere(address) &&
+      !this.peers.knows(address)
+    );
+  }
+
+  #staysHere(address: IpAddress): boolean {
+    return isHostLocal(address) || this.#options.local.isOurs(address);
+  }
+
+  /** HTTPS and SVCB: address hints are answered only when the capture of their target would answer them too. */
+  async #service(question: CaptureQuestion): Promise<CaptureAnswer> {
+    const resolution = await this.#options.lookup.lookup(question.name, question.type);
+    if (resolution.outcome === 'failure' || resolution.verdict === 'bogus')
+      return refusedResolution(resolution);
+    if (!carriesHints(resolution.answer)) return passed(resolution);
+    const targets = hintedTargets(resolution.answer);
+    for (const target of targets ?? []) {
+      if (!(await this.#answersAll(question, target))) return strippedOfHints(resolution);
+    }
+    if (targets === undefined) return strippedOfHints(resolution);
+    return { ...passed(resolution), ttlCapSeconds: SEALED_TTL_SECONDS };
+  }
+
+  async #answersAll(question: CaptureQuestion, { target, family, hints }: HintedTarget): Promise<boolean> {
+    const type = family === 4 ? TYPE.A : TYPE.AAAA;
+    const { story } = await this.capture({ ...question, name: target, type });
+    const answered = story.addresses.filter(a => a.answered).map(a => a.address.bytes);
+    return hints.every(hint => {
+      const address = effectiveAddress(hint);
+      return address !== undefined && answered.some(other => bytesEqual(other, address.bytes));
+    });
+  }
+
+  async #passOn(question: CaptureQuestion): Promise<CaptureAnswer> {
+    const resolution = await this.#options.lookup.lookup(question.name, question.type);
+    if (resolution.outcome === 'failure') return refusedResolution(resolution);
+    // A client that checks for itself gets what the upstream said (RFC 4035 §3.2.2); addresses never go this way.
+    if (resolution.verdict === 'bogus' && !question.checkingDisabled) return refusedResolution(resolution);
+    return passed(resolution);
+  }
+}
+
+/** ANY is answered with as little as possible (RFC 8482 §4.2): it would carry addresses past the capture. */
+function minimalAny(name: Name): CaptureAnswer {
+  const cpu = Buffer.from('RFC8482', 'latin1');
+  const rdata = Uint8Array.from([cpu.length, ...cpu, 0]);
+  const rrset: Rrset = {
+    name,
+    type: TYPE.HINFO,
+    class: 1,
+    ttlSeconds: 3600,
+    rdatas: [rdata],
+    signatures: [],
+  };
+  return { rcode: RCODE.NOERROR, authenticated: false, answer: [rrset], authority: [] };
+}
+
+function passed(resolution: Resolution): CaptureAnswer {
+  return {
+    rcode: resolution.rcode,
+    authenticated: resolution.verdict === 'secure',
+    answer: resolution.answer,
+    authority: resolution.authority,
+    ...(resolution.ede ? { ede: [resolution.ede] } : {}),
+  };
+}
+
+function strippedOfHints(resolution: Resolution): CaptureAnswer {
+  return { ...passed(resolution), authenticated: false, answer: withoutHints(resolution.answer) };
+}
+
+function refuse(code: number, text: string): CaptureAnswer {
+  return { rcode: RCODE.SERVFAIL, authenticated: false, answer: [], authority: [], ede: [{ code, text }] };
+}
+
+function refusedResolution(resolution: Resolution): CaptureAnswer {
+  const { code, text } = resolution.ede ?? { code: EDE.OTHER, text: 'the look-up failed' };
+  return refuse(code, text);
+}
+
+function blocked(address: IpAddress, group: PolicyGroup, why: string): AddressStory {
+  return { address, answered: false, group, assurance: 'blocked', why };
+}
+
+function addressesOf(resolution: Resolution, type: number): IpAddress[] {
+  return resolution.answer
+    .filter(rrset => rrset.type === type)
+    .flatMap(rrset => rrset.rdatas)
+    .map(effectiveAddress)
+    .filter(address => address !== undefined);
+}
+
+function keepOnly(rrset: Rrset, kept: IpAddress[]): Rrset {
+  const rdatas = rrset.rdatas.filter(rdata => {
+    const address = effectiveAddress(rdata);
+    return address !== undefined && kept.some(other => bytesEqual(other.bytes, address.bytes));
+  });
+  return { ...rrset, rdatas, signatures: [] };
+}
+
+/** The asked name and every name of its CNAME chain, as the policy groups write them. */
+function namesOf(asked: Name, resolution: Resolution): string[] {
+  return [
+    ...new Set([
+      textOf(asked),
+      ...resolution.answer.map(r => textOf(r.name)),
+      textOf(resolution.canonicalName),
+    ]),
+  ];
+}
+
+function strictestOf(groups: PolicyGroup[]): PolicyGroup {
+  return groups.reduce((a, b) => (ORDER.indexOf(b) > ORDER.indexOf(a) ? b : a));
+}
+
+const ORDER: PolicyGroup[] = [
+  'clear',
+  'clear-or-private',
+  'private-or-clear',
+  'private-if-published',
+  'private',
+  'block',
+];
+
+/** A name as policy groups, logs and `explain` write it: lower case, no final dot. */
+export function textOf(name: Name): string {
+  const text = name.canonical().toText();
+  return text === '.' ? '.' : text.slice(0, -1);
+}
+
+function describe(resolution: Resolution): string {
+  const count = resolution.answer.reduce((sum, rrset) => sum + rrset.rdatas.length, 0);
+  if (resolution.outcome === 'positive') return `${count} record(s), ${resolution.verdict}`;
+  return `${resolution.outcome}, ${resolution.verdict}`;
+}
+
+function tellNegotiation(story: Story, peer: ProvenPeer): void {
+  const { times } = peer.seal;
+  if (times.initSentAt !== undefined) story.step('IKE_SA_INIT sent', undefined, times.initSentAt);
+  if (times.initAnsweredAt !== undefined)
+    story.step('IKE_SA_INIT answered', peer.seal.suite, times.initAnsweredAt);
+  if (times.authSentAt !== undefined) story.step('IKE_AUTH sent', undefined, times.authSentAt);
+  if (times.authAnsweredAt !== undefined) {
+    story.step('IKE_AUTH answered', `proved ${fingerprintOf(peer.seal.key)}`, times.authAnsweredAt);
+  }
+  if (times.installedAt !== undefined) {
+    story.step('SAs and policies in the kernel', peer.seal.mode, times.installedAt);
+    story.kernelMillis = Math.max(story.kernelMillis ?? 0, times.kernelMillis ?? 0);
+  }
+}

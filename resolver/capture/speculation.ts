@@ -1,0 +1,98 @@
+/**
+ * Speculation: IKE_SA_INIT goes out as soon as an unvalidated answer shows an address and a key.
+ *
+ * It reveals nothing but that we might talk to that address, and it hides one round trip behind DNSSEC validation
+ * and whatever else the answer waits for. What validation then refuses is cancelled; nothing is proven before IKE_AUTH.
+ */
+import { formatIpAddress, type IpAddress } from '../address.ts';
+import type { Message } from '../dns/message.ts';
+import type { Name } from '../dns/name.ts';
+import { TYPE } from '../dns/types.ts';
+import type { Negotiation, Negotiator } from './interfaces.ts';
+import { effectiveAddress, isGroupAddress, isHostLocal } from './keys.ts';
+
+/** Bounds of unvalidated eagerness: per question and in all. */
+const MAX_PER_QUESTION = 4;
+const MAX_OPEN = 64;
+
+/** What has been seen for one question that is being answered. */
+export interface Speculation {
+  /** The negotiation begun with this address, if there is one; the taker uses or cancels it. */
+  take(address: IpAddress): Negotiation | undefined;
+  /** Cancels what nobody took. */
+  close(): void;
+}
+
+type Watch = {
+  type: number;
+  wanted: (address: IpAddress) => boolean;
+  hasKey: boolean;
+  addresses: IpAddress[];
+  begun: Map<string, Negotiation>;
+};
+
+export class Speculations {
+  readonly #negotiator: Negotiator;
+  readonly #watches = new Map<string, Set<Watch>>();
+  #open = 0;
+
+  constructor(negotiator: Negotiator) {
+    this.#negotiator = negotiator;
+  }
+
+  /** Watches the upstream's answers for a question; `wanted` tells whether an address would be negotiated with at all. */
+  open(name: Name, type: number, wanted: (address: IpAddress) => boolean): Speculation {
+    const watch: Watch = { type, wanted, hasKey: false, addresses: [], begun: new Map() };
+    const watches = this.#watches.get(name.key) ?? new Set();
+    this.#watches.set(name.key, watches.add(watch));
+    return {
+      take: address => {
+        const text = formatIpAddress(address);
+        const negotiation = watch.begun.get(text);
+        if (negotiation) this.#release(watch, text);
+        return negotiation;
+      },
+      close: () => {
+        watches.delete(watch);
+        if (watches.size === 0) this.#watches.delete(name.key);
+        for (const [text, negotiation] of [...watch.begun]) {
+          this.#release(watch, text);
+          negotiation.cancel();
+        }
+      },
+    };
+  }
+
+  /** An answer as the upstream gave it, before anybody validated it. */
+  observe(name: Name, type: number, message: Message): void {
+    const watches = this.#watches.get(name.key);
+    if (!watches) return;
+    for (const watch of watches) {
+      if (type === TYPE.IPSECKEY)
+        watch.hasKey ||= message.answer.some(record => record.type === TYPE.IPSECKEY);
+      if (type === watch.type) {
+        watch.addresses = message.answer
+          .filter(record => record.type === type && !record.malformed)
+          .slice(0, MAX_PER_QUESTION)
+          .map(record => effectiveAddress(record.rdata))
+          .filter(address => address !== undefined);
+      }
+      if (watch.hasKey) this.#begin(watch);
+    }
+  }
+
+  #begin(watch: Watch): void {
+    for (const address of watch.addresses) {
+      const text = formatIpAddress(address);
+      if (watch.begun.has(text) || this.#open >= MAX_OPEN) continue;
+      if (isHostLocal(address) || isGroupAddress(address) || !watch.wanted(address)) continue;
+      watch.begun.set(text, this.#negotiator.begin(address));
+      this.#open++;
+    }
+  }
+
+  #release(watch: Watch, text: string): void {
+    watch.begun.delete(text);
+    this.#open--;
+  }
+}
