@@ -5,8 +5,24 @@
  * default is filled in, files it names (policy directory, trust anchors) are read, nothing else on the machine is
  * touched. Whatever does not fit is a ConfigurationError that names the place, the key, what was expected and found.
  */
-import type { Cidr, SocketAddress } from './address.ts';
-import type { GroupEntries, PolicyGroup } from './capture/groups.ts';
+import { dirname, join, resolve } from 'node:path';
+import { type Cidr, parseCidr, type SocketAddress } from './address.ts';
+import { type GroupEntries, POLICY_GROUPS, type PolicyGroup } from './capture/groups.ts';
+import { IANA_ROOT_ANCHORS, parseAnchor, recordsOfAnchorFile } from './config/anchors.ts';
+import {
+  fullyQualifiedName,
+  isOurselves,
+  type Machine,
+  systemUpstreams,
+  thisMachine,
+} from './config/machine.ts';
+import { addEntry, noEntries, readPolicyDirectory } from './config/policy.ts';
+import { keysAt, type ParsedTree, SETTINGS, schema } from './config/schema.ts';
+import { ConfigurationError, combine, type Problem, readYaml, type Sources, show } from './config/sources.ts';
+import type { LogLevel } from './log.ts';
+import { closest } from './suggestion.ts';
+
+export { ConfigurationError } from './config/sources.ts';
 
 /** Everything the daemon needs to know, parsed and with every default filled in. */
 export type Configuration = {
@@ -40,9 +56,6 @@ export type Configuration = {
   file: string | undefined;
 };
 
-export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'silent'] as const;
-export type LogLevel = (typeof LOG_LEVELS)[number];
-
 /** Where the private keys lie: a directory (`generate`: filled at first start when empty) or the files themselves. */
 export type KeySource = { directory: string; generate: boolean } | { files: string[] };
 
@@ -57,3 +70,190 @@ export type TrustAnchor =
       algorithm: number;
       publicKey: Uint8Array;
     };
+
+/** Read when no other file is named and it exists. */
+export const DEFAULT_FILE = '/etc/holdfast/holdfast.yaml';
+
+export type Invocation = {
+  /** `--config`: must exist. Otherwise HOLDFAST_CONFIG, otherwise DEFAULT_FILE if it exists. */
+  file?: string | undefined;
+  /** Flags by their long name without dashes, such as `policy-default`. */
+  flags?: Record<string, unknown>;
+  environment?: Record<string, string | undefined>;
+  machine?: Machine;
+};
+
+/** Reads, checks and completes the configuration. Throws ConfigurationError with every problem found. */
+export function loadConfiguration(invocation: Invocation = {}): Configuration {
+  const { flags = {}, environment = process.env, machine = thisMachine } = invocation;
+  const named = invocation.file ?? (environment.HOLDFAST_CONFIG || undefined);
+  const file = readConfigurationFile(machine, named);
+  const sources = combine(file?.sources, environment, flags);
+  const parsed = schema.safeParse(sources.tree);
+  if (!parsed.success) throw new ConfigurationError(problemsOf(parsed.error.issues, sources));
+  return complete(parsed.data, sources, machine, file?.path);
+}
+
+function readConfigurationFile(machine: Machine, named: string | undefined) {
+  const path = resolve(named ?? DEFAULT_FILE);
+  const content = attempt(path, () => machine.readText(path));
+  if (content !== undefined) return { path, sources: readYaml(path, content) };
+  if (named === undefined) return undefined;
+  throw new ConfigurationError([{ place: path, expected: 'a configuration file', found: 'no such file' }]);
+}
+
+/** Runs a read; what the system says against it becomes a problem of that place. */
+function attempt<T>(place: string, read: () => T, key?: string): T {
+  try {
+    return read();
+  } catch (error) {
+    if (error instanceof ConfigurationError) throw error;
+    const problem: Problem = { place, expected: 'a readable file', found: (error as Error).message };
+    throw new ConfigurationError([key === undefined ? problem : { ...problem, key }]);
+  }
+}
+
+type Issue = { code?: string; path: PropertyKey[]; message: string; keys?: string[]; errors?: Issue[][] };
+
+function problemsOf(issues: Issue[], sources: Sources): Problem[] {
+  return issues.flatMap(issue => {
+    if (issue.code === 'unrecognized_keys')
+      return (issue.keys ?? []).map(key => unknownKey([...issue.path], key, sources));
+    const value = issue.path.reduce<unknown>((node, step) => (node as never)?.[step], sources.tree);
+    const found = show(value);
+    const choices = /^one of (.*)$/.exec(issue.message)?.[1]?.split(', ') ?? [];
+    const meant = typeof value === 'string' ? closest(value, choices) : undefined;
+    const problem: Problem = {
+      place: sources.placeOf(issue.path),
+      key: keyText(issue.path),
+      expected: issue.message,
+      found,
+    };
+    return [meant === undefined ? problem : { ...problem, hint: `did you mean ${meant}?` }];
+  });
+}
+
+function unknownKey(path: PropertyKey[], key: string, sources: Sources): Problem {
+  const known = keysAt(path);
+  const meant = closest(key, known) ?? SETTINGS.find(setting => setting.path.at(-1) === key)?.key;
+  return {
+    place: sources.placeOf([...path, key], 'key'),
+    key: keyText([...path, key]),
+    expected: `one of the keys ${known.join(', ')}`,
+    found: show(key),
+    ...(meant === undefined ? {} : { hint: `did you mean ${meant}?` }),
+  };
+}
+
+/** `policy.groups.private[2]` */
+function keyText(path: PropertyKey[]): string {
+  return path
+    .map((step, i) => (typeof step === 'number' ? `[${step}]` : `${i ? '.' : ''}${String(step)}`))
+    .join('');
+}
+
+/** Fills in the defaults and reads the files that the configuration names. */
+function complete(
+  given: ParsedTree,
+  sources: Sources,
+  machine: Machine,
+  file: string | undefined,
+): Configuration {
+  const problems: Problem[] = [];
+  const from = (path: string[], value: string) =>
+    resolve(sources.inFile(path) && file ? dirname(file) : '.', value);
+  const listen = given.listen ?? [
+    { address: '127.0.0.1', port: 53 },
+    { address: '::1', port: 53 },
+  ];
+  const state = from(['state'], given.state ?? '/var/lib/holdfast');
+  const groups = noEntries();
+  for (const group of POLICY_GROUPS) {
+    for (const entry of given.policy?.groups?.[group] ?? []) addEntry(groups, group, entry);
+  }
+  if (given.policy?.directory !== undefined) {
+    const directory = from(['policy', 'directory'], given.policy.directory);
+    const place = sources.placeOf(['policy', 'directory']);
+    if (machine.isDirectory(directory)) {
+      problems.push(
+        ...attempt(place, () => readPolicyDirectory(machine, directory, groups), 'policy.directory'),
+      );
+    } else problems.push({ place, key: 'policy.directory', expected: 'a directory', found: show(directory) });
+  }
+  for (const [index, server] of (given.upstream ?? []).entries()) {
+    if (!isOurselves(machine, server, listen)) continue;
+    problems.push({
+      place: sources.placeOf(['upstream', index]),
+      key: `upstream[${index}]`,
+      expected: 'another resolver',
+      found: 'an address this one listens on',
+    });
+  }
+  const name = given.identity?.name;
+  const configuration: Configuration = {
+    listen,
+    access: given.access ?? [parseCidr('127.0.0.0/8')!, parseCidr('::1')!],
+    upstream: given.upstream ?? systemUpstreams(machine, listen),
+    trustAnchors: trustAnchors(given['trust-anchors'], sources, machine, from, problems),
+    negativeTrustAnchors: given['negative-trust-anchors'] ?? [],
+    identity: {
+      name: name === 'none' ? undefined : (name ?? fullyQualifiedName(machine)),
+      keys: keySource(given.identity?.keys, state, from),
+    },
+    policy: { default: given.policy?.default ?? 'private-or-clear', groups },
+    patienceMillis: given.patience ?? 2000,
+    control: from(['control'], given.control ?? '/run/holdfast/control.sock'),
+    state,
+    ike: { ports: { ike: given.ike?.ports?.ike ?? 500, nat: given.ike?.ports?.nat ?? 4500 } },
+    dataplane: given.dataplane ?? 'auto',
+    log: { level: given.log?.level ?? 'info', format: given.log?.format ?? 'auto' },
+    validationTime: given['validation-time'],
+    file,
+  };
+  if (problems.length > 0) throw new ConfigurationError(problems);
+  return configuration;
+}
+
+function keySource(
+  keys: string | string[] | undefined,
+  state: string,
+  from: (path: string[], value: string) => string,
+): KeySource {
+  if (keys === undefined) return { directory: join(state, 'keys'), generate: true };
+  const path = ['identity', 'keys'];
+  if (typeof keys === 'string') return { directory: from(path, keys), generate: false };
+  return { files: keys.map(key => from(path, key)) };
+}
+
+function trustAnchors(
+  given: string | string[] | undefined,
+  sources: Sources,
+  machine: Machine,
+  from: (path: string[], value: string) => string,
+  problems: Problem[],
+): TrustAnchor[] {
+  const key = 'trust-anchors';
+  const expected = 'a DS or DNSKEY record such as . IN DS 20326 8 2 E06D…';
+  let records: { place: string; key: string; record: string }[];
+  if (typeof given === 'string') {
+    const place = sources.placeOf([key]);
+    const path = from([key], given);
+    const content = attempt(place, () => machine.readText(path), key);
+    if (content === undefined) problems.push({ place, key, expected: 'a file', found: show(path) });
+    records = recordsOfAnchorFile(content ?? '').map(({ line, record }) => ({
+      place: `${path}:${line}`,
+      key,
+      record,
+    }));
+    if (content !== undefined && records.length === 0)
+      problems.push({ place: path, key, expected, found: 'none' });
+  } else {
+    const lines = given ?? IANA_ROOT_ANCHORS;
+    records = lines.map((record, i) => ({ place: sources.placeOf([key, i]), key: `${key}[${i}]`, record }));
+  }
+  return records.flatMap(({ place, key, record }) => {
+    const anchor = parseAnchor(record);
+    if (!anchor) problems.push({ place, key, expected, found: show(record) });
+    return anchor ?? [];
+  });
+}
