@@ -118,7 +118,10 @@ test('the tables find what a plain search over all prefixes finds', () => {
       );
       const policy = groups({});
       const lists: Partial<Record<PolicyGroup, GroupEntries>> = {};
-      for (const [cidr, group] of parsed) (lists[group] ??= { cidrs: [], namePatterns: [] }).cidrs.push(cidr);
+      for (const group of POLICY_GROUPS) {
+        const cidrs = parsed.filter(([, its]) => its === group).map(([cidr]) => cidr);
+        lists[group] = { cidrs, namePatterns: [] };
+      }
       const found = new PolicyGroups({ default: policy.default, groups: lists }).groupOfAddress(target);
       const matching = parsed.filter(([cidr]) => cidrContains(cidr, target));
       const longest = Math.max(-1, ...matching.map(([cidr]) => cidr.prefix));
