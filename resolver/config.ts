@@ -8,19 +8,16 @@
 import { dirname, join, resolve } from 'node:path';
 import { type Cidr, parseCidr, type SocketAddress } from './address.ts';
 import { type GroupEntries, POLICY_GROUPS, type PolicyGroup } from './capture/groups.ts';
-import { IANA_ROOT_ANCHORS, parseAnchor, recordsOfAnchorFile } from './config/anchors.ts';
-import {
-  fullyQualifiedName,
-  isOurselves,
-  type Machine,
-  systemUpstreams,
-  thisMachine,
-} from './config/machine.ts';
+import { isAnchor, recordsOfAnchorFile } from './config/anchors.ts';
+import { fullyQualifiedName, type Machine, systemUpstreams, thisMachine } from './config/machine.ts';
 import { addEntry, noEntries, readPolicyDirectory } from './config/policy.ts';
 import { keysAt, type ParsedTree, SETTINGS, schema } from './config/schema.ts';
 import { ConfigurationError, combine, type Problem, readYaml, type Sources, show } from './config/sources.ts';
+import { Name } from './dns/name.ts';
+import { IANA_ROOT_ANCHORS, parseTrustAnchors, type TrustAnchor } from './dnssec/anchors.ts';
 import type { LogLevel } from './log.ts';
 import { closest } from './suggestion.ts';
+import { isOurselves } from './upstream/resolv-conf.ts';
 
 export { ConfigurationError } from './config/sources.ts';
 
@@ -33,8 +30,8 @@ export type Configuration = {
   /** The resolvers asked; empty when none is configured and resolv.conf names none but us. */
   upstream: SocketAddress[];
   trustAnchors: TrustAnchor[];
-  /** Names (lower case, no final dot, `''` is the root) below which nothing is validated (RFC 7646). */
-  negativeTrustAnchors: string[];
+  /** Names below which nothing is validated (RFC 7646). */
+  negativeTrustAnchors: Name[];
   identity: {
     /** FQDN sent as our IKE identity; undefined: our address is our identity. */
     name: string | undefined;
@@ -58,18 +55,6 @@ export type Configuration = {
 
 /** Where the private keys lie: a directory (`generate`: filled at first start when empty) or the files themselves. */
 export type KeySource = { directory: string; generate: boolean } | { files: string[] };
-
-/** A DS or DNSKEY from which chains of trust start (RFC 4033 §2). Owner: lower case, no final dot, `''` is the root. */
-export type TrustAnchor =
-  | { owner: string; type: 'DS'; keyTag: number; algorithm: number; digestType: number; digest: Uint8Array }
-  | {
-      owner: string;
-      type: 'DNSKEY';
-      flags: number;
-      protocol: number;
-      algorithm: number;
-      publicKey: Uint8Array;
-    };
 
 /** Read when no other file is named and it exists. */
 export const DEFAULT_FILE = '/etc/holdfast/holdfast.yaml';
@@ -166,6 +151,7 @@ function complete(
     { address: '127.0.0.1', port: 53 },
     { address: '::1', port: 53 },
   ];
+  const ourselves = { listen, interfaceAddresses: machine.ownAddresses() };
   const state = from(['state'], given.state ?? '/var/lib/holdfast');
   const groups = noEntries();
   for (const group of POLICY_GROUPS) {
@@ -181,7 +167,7 @@ function complete(
     } else problems.push({ place, key: 'policy.directory', expected: 'a directory', found: show(directory) });
   }
   for (const [index, server] of (given.upstream ?? []).entries()) {
-    if (!isOurselves(machine, server, listen)) continue;
+    if (!isOurselves(server.address, server.port, ourselves)) continue;
     problems.push({
       place: sources.placeOf(['upstream', index]),
       key: `upstream[${index}]`,
@@ -193,9 +179,9 @@ function complete(
   const configuration: Configuration = {
     listen,
     access: given.access ?? [parseCidr('127.0.0.0/8')!, parseCidr('::1')!],
-    upstream: given.upstream ?? systemUpstreams(machine, listen),
+    upstream: given.upstream ?? systemUpstreams(machine, ourselves),
     trustAnchors: trustAnchors(given['trust-anchors'], sources, machine, from, problems),
-    negativeTrustAnchors: given['negative-trust-anchors'] ?? [],
+    negativeTrustAnchors: (given['negative-trust-anchors'] ?? []).map(owner => Name.parseText(`${owner}.`)),
     identity: {
       name: name === 'none' ? undefined : (name ?? fullyQualifiedName(machine)),
       keys: keySource(given.identity?.keys, state, from),
@@ -248,12 +234,10 @@ function trustAnchors(
     if (content !== undefined && records.length === 0)
       problems.push({ place: path, key, expected, found: 'none' });
   } else {
-    const lines = given ?? IANA_ROOT_ANCHORS;
-    records = lines.map((record, i) => ({ place: sources.placeOf([key, i]), key: `${key}[${i}]`, record }));
+    if (given === undefined) return parseTrustAnchors(IANA_ROOT_ANCHORS);
+    records = given.map((record, i) => ({ place: sources.placeOf([key, i]), key: `${key}[${i}]`, record }));
   }
-  return records.flatMap(({ place, key, record }) => {
-    const anchor = parseAnchor(record);
-    if (!anchor) problems.push({ place, key, expected, found: show(record) });
-    return anchor ?? [];
-  });
+  const unfit = records.filter(({ record }) => !isAnchor(record));
+  problems.push(...unfit.map(({ place, key, record }) => ({ place, key, expected, found: show(record) })));
+  return unfit.length > 0 ? [] : parseTrustAnchors(records.map(({ record }) => record).join('\n'));
 }

@@ -5,7 +5,8 @@
  */
 import { readFileSync, statSync } from 'node:fs';
 import { hostname, networkInterfaces } from 'node:os';
-import { parseSocketAddress, type SocketAddress } from '../address.ts';
+import type { SocketAddress } from '../address.ts';
+import { type Ourselves, parseResolvConf } from '../upstream/resolv-conf.ts';
 import { parseFqdn } from './values.ts';
 
 export type Machine = {
@@ -42,11 +43,9 @@ const RESOLVER_FILES = [
 ];
 
 /** The resolvers of the first file that names any other than ourselves; empty when none does. */
-export function systemUpstreams(machine: Machine, listen: SocketAddress[]): SocketAddress[] {
+export function systemUpstreams(machine: Machine, ourselves: Ourselves): SocketAddress[] {
   for (const file of RESOLVER_FILES) {
-    const servers = nameserversOf(readable(machine, file)).filter(
-      server => !isOurselves(machine, server, listen),
-    );
+    const servers = parseResolvConf(readable(machine, file), ourselves);
     if (servers.length > 0) return servers;
   }
   return [];
@@ -58,23 +57,6 @@ function readable(machine: Machine, path: string): string {
   } catch {
     return ''; // unreadable: as if it named nobody
   }
-}
-
-function nameserversOf(resolvConf: string): SocketAddress[] {
-  return resolvConf
-    .split('\n')
-    .map(line => /^nameserver\s+(\S+)/.exec(line)?.[1])
-    .flatMap(address => parseSocketAddress(address ?? '', 53) ?? []);
-}
-
-/** Whether asking this address would be asking us: the same port, and an address we listen on. */
-export function isOurselves(machine: Machine, server: SocketAddress, listen: SocketAddress[]): boolean {
-  return listen.some(({ address, port }) => {
-    if (port !== server.port) return false;
-    if (address === server.address) return true;
-    if (address !== '0.0.0.0' && address !== '::') return false;
-    return machine.ownAddresses().includes(server.address) || /^(127\.|::1$)/.test(server.address);
-  });
 }
 
 /** The host's name if it has a dot, else the canonical name that /etc/hosts gives it. No DNS: we are the DNS. */

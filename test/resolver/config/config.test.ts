@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 import fc from 'fast-check';
 import { formatCidr, formatSocketAddress } from '../../../resolver/address.ts';
+import { anchorRecords } from '../../../resolver/config/anchors.ts';
 import { ConfigurationError, DEFAULT_FILE, loadConfiguration } from '../../../resolver/config.ts';
 import { SETTINGS } from '../../../resolver/config/schema.ts';
 import { machineWith } from './machine.ts';
@@ -43,13 +44,10 @@ test('nothing given: every default, upstreams and name from the machine', () => 
   assert.deepEqual(configuration.listen.map(formatSocketAddress), ['127.0.0.1:53', '[::1]:53']);
   assert.deepEqual(configuration.access.map(formatCidr), ['127.0.0.0/8', '::1/128']);
   assert.deepEqual(configuration.upstream.map(formatSocketAddress), ['192.0.2.53:53', '[2001:db8::53]:53']);
-  assert.deepEqual(
-    configuration.trustAnchors.map(anchor => [anchor.owner, anchor.type === 'DS' && anchor.keyTag]),
-    [
-      ['', 20326],
-      ['', 38696],
-    ],
-  );
+  assert.deepEqual(anchorRecords(configuration.trustAnchors), [
+    '. IN DS 20326 8 2 E06D44B80B8F1D39A95C0B0D7C65D08458E880409BBC683457104237C7F8EC8D',
+    '. IN DS 38696 8 2 683D2D0ACB8C9B712A1948B27F741219298D0A450D612C483AF444A4C0FB2B16',
+  ]);
   assert.deepEqual(configuration.identity, {
     name: 'host.example.org',
     keys: { directory: '/var/lib/holdfast/keys', generate: true },
@@ -93,7 +91,7 @@ validation-time: 20260131120000
     { address: '::1', port: 53 },
   ]);
   assert.deepEqual(configuration.access.map(formatCidr), ['10.0.0.0/8']);
-  assert.deepEqual(configuration.negativeTrustAnchors, ['corp.example', '']);
+  assert.deepEqual(configuration.negativeTrustAnchors.map(String), ['corp.example.', '.']);
   assert.equal(configuration.trustAnchors.length, 1);
   assert.deepEqual(configuration.identity, {
     name: 'me.example.org',
@@ -299,8 +297,8 @@ test('a DNSKEY over several lines, as `dig` and root.key write it', () => {
     files: { '/etc/holdfast/k': `. 172800 IN DNSKEY ${key}\n` },
   });
   const [anchor] = configuration.trustAnchors;
-  assert.equal(anchor?.type, 'DNSKEY');
-  assert.equal(anchor.type === 'DNSKEY' && anchor.publicKey.length, 42);
+  assert.equal(anchor?.type, 48);
+  assert.equal(anchor.records[0]?.length, 4 + 42);
 });
 
 test('every key is a flag and a variable of its own', () => {
