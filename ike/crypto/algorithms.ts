@@ -96,8 +96,7 @@ const groupAlgorithms: readonly GroupAlgorithm[] = [
  */
 export function encrAlgorithm(id: number, keyBits: number | undefined): EncrAlgorithm | undefined {
   return encrAlgorithms.find(
-    one =>
-      one.id === id && (keyBits === one.keyBits || (keyBits === undefined && !one.keyLengthAttribute)),
+    one => one.id === id && (keyBits === one.keyBits || (keyBits === undefined && !one.keyLengthAttribute)),
   );
 }
 

@@ -175,7 +175,10 @@ export function algorithmsOf(suite: { encr: number; keyBits: number; integ: numb
   encr: EncrAlgorithm;
   integ: IntegAlgorithm | undefined;
 } {
-  const encr = required(encrAlgorithm(suite.encr, suite.keyBits), `encryption ${suite.encr}/${suite.keyBits}`);
+  const encr = required(
+    encrAlgorithm(suite.encr, suite.keyBits),
+    `encryption ${suite.encr}/${suite.keyBits}`,
+  );
   const integ = integAlgorithm(suite.integ);
   if (encr.aead !== (integ === undefined) || (encr.aead && suite.integ !== 0)) {
     throw new RangeError(`${encr.name} with integrity algorithm ${suite.integ}`);
