@@ -1,0 +1,299 @@
+/** UDP sockets that know their local address, can step round IPsec policies, and move datagrams in batches. */
+import { accepted, errnoName } from './error.ts';
+import { type Native, native, RECORD } from './native/binding.ts';
+import { composePolicyInfo, viewOf } from './xfrm-structs.ts';
+import type { Direction } from './xfrm-types.ts';
+
+const AF_INET = 2;
+const AF_INET6 = 10;
+const SOCK_DGRAM = 2;
+const SOL_IP = 0;
+const SOL_SOCKET = 1;
+const SOL_UDP = 17;
+const SOL_IPV6 = 41;
+const SO_REUSEADDR = 2;
+const SO_RCVBUF = 8;
+const SO_RCVBUFFORCE = 33;
+const SO_MARK = 36;
+const IP_PKTINFO = 8;
+const IP_XFRM_POLICY = 17;
+const IPV6_V6ONLY = 26;
+const IPV6_XFRM_POLICY = 35;
+const IPV6_RECVPKTINFO = 49;
+const UDP_ENCAP = 100;
+const UDP_ENCAP_ESPINUDP = 2;
+
+export type SocketAddress = { family: 4 | 6; bytes: Uint8Array };
+export type SocketEndpoint = {
+  address: SocketAddress;
+  port: number;
+  /** Interface index of a link-local IPv6 address. */
+  scope?: number;
+};
+
+export type UdpOptions = {
+  family: 4 | 6;
+  /** 4 or 16 octets; absent: any. */
+  address?: Uint8Array;
+  /** 0 or absent: the kernel chooses one. */
+  port?: number;
+  /** This socket's packets pass in clear both ways, whatever policy covers them (needs CAP_NET_ADMIN). */
+  bypassPolicy?: boolean;
+  /** The kernel takes ESP in UDP (RFC 3948) out of what comes in; IKE with its non-ESP marker still arrives. */
+  udpEncap?: boolean;
+  reuseAddress?: boolean;
+  /** SO_MARK (needs CAP_NET_ADMIN). */
+  mark?: number;
+  receiveBufferOctets?: number;
+  /** Longer datagrams are dropped and counted. Default 65,535: nothing is too long. */
+  maxDatagramOctets?: number;
+  /** Datagrams per receiveBatch and system call, 1 to 64. Default 16. */
+  batch?: number;
+  /** Called while something waits to be read; it has to call receiveBatch. Keeps the process alive until close. */
+  onReadable?: (socket: UdpSocket) => void;
+};
+
+export type Datagram = {
+  /** A copy: it may be kept. */
+  data: Uint8Array;
+  remote: SocketEndpoint;
+  /** The address it was sent to, and our port. */
+  local: SocketEndpoint;
+};
+
+export type OutgoingDatagram = { data: Uint8Array; remote: SocketEndpoint; local?: SocketAddress };
+
+/** Opens and binds a socket, IPv6 ones for IPv6 only; a refusal throws KernelError that names the step. */
+export function openUdp(options: UdpOptions): UdpSocket {
+  const calls = native();
+  const fd = accepted('socket', calls.socket(options.family === 4 ? AF_INET : AF_INET6, SOCK_DGRAM, 0));
+  try {
+    prepare(calls, fd, options);
+    return new UdpSocket(calls, fd, options);
+  } catch (error) {
+    calls.close(fd);
+    throw error;
+  }
+}
+
+export class UdpSocket {
+  readonly family: 4 | 6;
+  readonly port: number;
+  /** Datagrams dropped: longer than `maxDatagramOctets`; and errors the kernel reported on receiving and sending. */
+  readonly counters = { received: 0, sent: 0, tooLong: 0, receiveErrors: 0, sendErrors: 0 };
+  readonly #native: Native;
+  readonly #fd: number;
+  readonly #bound: Uint8Array;
+  readonly #slot: number;
+  readonly #payload: Uint8Array;
+  readonly #records: Uint8Array;
+  readonly #view: DataView;
+  readonly #sendRecord = new Uint8Array(RECORD.size);
+  readonly #sendView = viewOf(this.#sendRecord);
+  #batch: SendBatch | undefined;
+  #closed = false;
+
+  /** Use `openUdp`. */
+  constructor(calls: Native, fd: number, options: UdpOptions) {
+    this.#native = calls;
+    this.#fd = fd;
+    this.family = options.family;
+    const count = Math.min(Math.max(options.batch ?? 16, 1), RECORD.batchLimit);
+    this.#slot = options.maxDatagramOctets ?? 65_535;
+    this.#payload = Buffer.allocUnsafeSlow(this.#slot * count);
+    this.#records = new Uint8Array(RECORD.size * count);
+    this.#view = viewOf(this.#records);
+    const name = new Uint8Array(28);
+    accepted('getsockname', calls.getsockname(fd, name));
+    this.port = viewOf(name).getUint16(2, false);
+    this.#bound = options.family === 4 ? name.slice(4, 8) : name.slice(8, 24);
+    const { onReadable } = options;
+    if (onReadable)
+      accepted(
+        'poll',
+        calls.pollStart(fd, () => onReadable(this)),
+      );
+  }
+
+  /** What has arrived, at most one batch; empty when nothing has. */
+  receiveBatch(): Datagram[] {
+    if (this.#closed) return [];
+    const got = this.#native.receiveMessages(this.#fd, this.#payload, this.#slot, this.#records);
+    if (got < 0) {
+      if (errnoName(-got) !== 'EAGAIN') this.counters.receiveErrors++;
+      return [];
+    }
+    const datagrams: Datagram[] = [];
+    for (let i = 0; i < got; i++) {
+      const at = i * RECORD.size;
+      if ((this.#view.getUint32(at + RECORD.flags, true) & RECORD.truncated) !== 0) {
+        this.counters.tooLong++;
+        continue;
+      }
+      const start = i * this.#slot;
+      const data = new Uint8Array(this.#view.getUint32(at + RECORD.length, true));
+      data.set(this.#payload.subarray(start, start + data.length));
+      const scope = this.#view.getUint32(at + RECORD.scope, true);
+      const remote: SocketEndpoint = {
+        address: { family: this.family, bytes: this.#address(at + RECORD.remote) },
+        port: this.#view.getUint16(at + RECORD.port, true),
+      };
+      if (scope) remote.scope = scope;
+      const local = {
+        address: { family: this.family, bytes: this.#address(at + RECORD.local) },
+        port: this.port,
+      };
+      datagrams.push({ data, remote, local });
+    }
+    this.counters.received += datagrams.length;
+    return datagrams;
+  }
+
+  /** Sends one datagram, from `local` when given; the errno's name when the kernel did not take it. */
+  send(data: Uint8Array, remote: SocketEndpoint, local?: SocketAddress): string | undefined {
+    if (this.#closed) return 'EBADF';
+    const refused = writeRecord(this.#sendView, 0, this.family, data.length, remote, local);
+    if (refused) return this.#notSent(refused);
+    const sent = this.#native.sendMessages(this.#fd, data, data.length, this.#sendRecord, 0, 1);
+    if (sent < 0) return this.#notSent(errnoName(-sent));
+    this.counters.sent++;
+    return undefined;
+  }
+
+  /** Sends many with few system calls; returns how many the kernel took. Those it refuses are left out and counted. */
+  sendBatch(datagrams: OutgoingDatagram[]): number {
+    if (this.#closed) return 0;
+    let sent = 0;
+    for (let at = 0; at < datagrams.length; at += RECORD.batchLimit) {
+      sent += this.#sendSome(datagrams.slice(at, at + RECORD.batchLimit));
+    }
+    this.counters.sent += sent;
+    return sent;
+  }
+
+  /** Where the socket is bound; all zero for any address. */
+  get boundAddress(): SocketAddress {
+    return { family: this.family, bytes: this.#bound };
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#native.close(this.#fd);
+  }
+
+  #sendSome(datagrams: OutgoingDatagram[]): number {
+    const longest = datagrams.reduce((length, { data }) => Math.max(length, data.length), 1);
+    if (!this.#batch || this.#batch.slot < longest) this.#batch = new SendBatch(longest);
+    const batch = this.#batch;
+    let count = 0;
+    for (const { data, remote, local } of datagrams) {
+      const refused = writeRecord(batch.view, count * RECORD.size, this.family, data.length, remote, local);
+      if (refused) this.#notSent(refused);
+      else batch.payload.set(data, batch.slot * count++);
+    }
+    let sent = 0;
+    for (let first = 0; first < count; ) {
+      const taken = this.#native.sendMessages(
+        this.#fd,
+        batch.payload,
+        batch.slot,
+        batch.records,
+        first,
+        count - first,
+      );
+      if (taken > 0) sent += taken;
+      else this.#notSent(errnoName(-taken));
+      first += Math.max(taken, 1);
+    }
+    return sent;
+  }
+
+  #notSent(code: string): string {
+    this.counters.sendErrors++;
+    return code;
+  }
+
+  #address(at: number): Uint8Array {
+    return this.#records.slice(at, at + (this.family === 4 ? 4 : 16));
+  }
+}
+
+/** Room for one sendmmsg, as long in each slot as the longest datagram met so far (in steps of 1 KiB). */
+class SendBatch {
+  readonly slot: number;
+  readonly payload: Uint8Array;
+  readonly records = new Uint8Array(RECORD.size * RECORD.batchLimit);
+  readonly view = viewOf(this.records);
+
+  constructor(longest: number) {
+    this.slot = Math.ceil(longest / 1024) * 1024;
+    this.payload = Buffer.allocUnsafeSlow(this.slot * RECORD.batchLimit);
+  }
+}
+
+function prepare(calls: Native, fd: number, options: UdpOptions): void {
+  const set = (step: string, level: number, name: number, value: number | Uint8Array) =>
+    accepted(step, calls.setsockopt(fd, level, name, value));
+  if (options.family === 6) set('IPV6_V6ONLY', SOL_IPV6, IPV6_V6ONLY, 1);
+  if (options.family === 4) set('IP_PKTINFO', SOL_IP, IP_PKTINFO, 1);
+  else set('IPV6_RECVPKTINFO', SOL_IPV6, IPV6_RECVPKTINFO, 1);
+  if (options.reuseAddress) set('SO_REUSEADDR', SOL_SOCKET, SO_REUSEADDR, 1);
+  if (options.mark !== undefined) set('SO_MARK', SOL_SOCKET, SO_MARK, options.mark);
+  if (options.receiveBufferOctets !== undefined) {
+    const forced = calls.setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, options.receiveBufferOctets);
+    if (forced < 0) set('SO_RCVBUF', SOL_SOCKET, SO_RCVBUF, options.receiveBufferOctets);
+  }
+  if (options.bypassPolicy) {
+    const [level, name] = options.family === 4 ? [SOL_IP, IP_XFRM_POLICY] : [SOL_IPV6, IPV6_XFRM_POLICY];
+    for (const direction of ['in', 'out'] as const) {
+      set(`XFRM_POLICY bypass ${direction}`, level, name, bypass(options.family, direction));
+    }
+  }
+  if (options.udpEncap) set('UDP_ENCAP', SOL_UDP, UDP_ENCAP, UDP_ENCAP_ESPINUDP);
+  const address = options.address ?? new Uint8Array(options.family === 4 ? 4 : 16);
+  accepted('bind', calls.bind(fd, sockaddr(options.family, address, options.port ?? 0)));
+}
+
+/** A policy of the socket itself: allow all without templates. */
+function bypass(family: 4 | 6, direction: Direction): Uint8Array {
+  const any = new Uint8Array(family === 4 ? 4 : 16);
+  const selector = { family, source: any, sourcePrefix: 0, destination: any, destinationPrefix: 0 };
+  return composePolicyInfo({ selector, direction, action: 'allow', priority: 0 });
+}
+
+/*
+ * struct sockaddr_in  { u16 family; be16 port; u8 addr[4]; u8 zero[8]; };                        // 16
+ * struct sockaddr_in6 { u16 family; be16 port; be32 flowinfo; u8 addr[16]; u32 scope_id; };      // 28
+ */
+function sockaddr(family: 4 | 6, address: Uint8Array, port: number): Uint8Array {
+  if (address.length !== (family === 4 ? 4 : 16))
+    throw new KernelError('bind', 22, 'address of another family');
+  const bytes = new Uint8Array(family === 4 ? 16 : 28);
+  const view = viewOf(bytes);
+  view.setUint16(0, family === 4 ? AF_INET : AF_INET6, true);
+  view.setUint16(2, port, false);
+  bytes.set(address, family === 4 ? 4 : 8);
+  return bytes;
+}
+
+/** Fills one record to send; the reason when this socket cannot send there. */
+function writeRecord(
+  view: DataView,
+  at: number,
+  family: 4 | 6,
+  length: number,
+  remote: SocketEndpoint,
+  local: SocketAddress | undefined,
+): string | undefined {
+  if (remote.address.family !== family || (local && local.family !== family)) return 'EAFNOSUPPORT';
+  const records = new Uint8Array(view.buffer, view.byteOffset + at, RECORD.size);
+  view.setUint32(at + RECORD.length, length, true);
+  view.setUint32(at + RECORD.flags, local ? RECORD.hasLocal : 0, true);
+  view.setUint16(at + RECORD.family, family, true);
+  view.setUint16(at + RECORD.port, remote.port, true);
+  records.set(remote.address.bytes, RECORD.remote);
+  if (local) records.set(local.bytes, RECORD.local);
+  view.setUint32(at + RECORD.scope, remote.scope ?? 0, true);
+  return undefined;
+}
