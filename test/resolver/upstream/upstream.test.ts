@@ -1,0 +1,414 @@
+import assert from 'node:assert/strict';
+import dgram from 'node:dgram';
+import { once } from 'node:events';
+import type { AddressInfo } from 'node:net';
+import test, { type TestContext } from 'node:test';
+import { Name } from '../../../resolver/dns/name.ts';
+import { TYPE } from '../../../resolver/dns/types.ts';
+import { UpstreamError, type UpstreamErrorCode } from '../../../resolver/upstream/error.ts';
+import { plainSockets } from '../../../resolver/upstream/sockets.ts';
+import { Upstream, type UpstreamConfig } from '../../../resolver/upstream/upstream.ts';
+import { dnsPacket } from '../dns-packet.ts';
+import { type Asked, type FakeServer, fakeServer, respond } from './fake-server.ts';
+
+const QUESTION = { name: Name.parseText('www.example.com'), type: TYPE.A };
+/** Short patience: these tests wait for events, and for silence no longer than they must. */
+const QUICK = { rounds: [60, 120, 240], total: 1500 };
+
+async function setUp(
+  t: TestContext,
+  answers: ((asked: Asked) => unknown)[],
+  config: Partial<UpstreamConfig> = {},
+): Promise<{ upstream: Upstream; servers: FakeServer[] }> {
+  const servers = await Promise.all(answers.map(answer => fakeServer(answer)));
+  const upstream = new Upstream({ servers, times: QUICK, ...config });
+  t.after(async () => {
+    upstream.close();
+    await Promise.all(servers.map(server => server.close()));
+  });
+  return { upstream, servers };
+}
+
+const honest = (asked: Asked) => asked.reply(respond(asked.query));
+const withRcode = (rcode: number) => (asked: Asked) =>
+  asked.reply(respond(asked.query, { rcode, answers: [] }));
+const silent = () => {};
+
+function failsWith(code: UpstreamErrorCode, text?: RegExp) {
+  return (error: unknown) => {
+    assert.ok(error instanceof UpstreamError, String(error));
+    assert.equal(error.code, code);
+    if (text !== undefined) assert.match(error.message, text);
+    return true;
+  };
+}
+
+test('the query is what RFC 6891 and RFC 4035 ask of a validating resolver', async t => {
+  const { upstream, servers } = await setUp(t, [honest]);
+  const message = await upstream.exchange(QUESTION);
+  assert.deepEqual([...message.answer[0]!.rdata], [192, 0, 2, 1]);
+  const { query } = servers[0]!.asked[0]!;
+  assert.equal(query.flags, 0x0110, 'RD and CD alone');
+  assert.deepEqual(query.questions, [{ name: 'www.example.com', type: 'A', class: 'IN' }]);
+  const [opt] = query.additionals!;
+  assert.equal(opt!.type, 'OPT');
+  assert.equal(opt!.udpPayloadSize, 1232);
+  assert.equal(opt!.flag_do, true);
+  assert.equal(opt!.ednsVersion, 0);
+});
+
+test('every question has a new port and a new ID', async t => {
+  const { upstream, servers } = await setUp(t, [honest]);
+  await Promise.all(Array.from({ length: 40 }, () => upstream.exchange(QUESTION)));
+  const { asked } = servers[0]!;
+  assert.equal(asked.length, 40);
+  assert.ok(new Set(asked.map(({ port }) => port)).size >= 39, 'ports');
+  assert.ok(new Set(asked.map(({ query }) => query.id)).size >= 38, 'IDs');
+});
+
+test('IPv6 servers are asked as well', async t => {
+  const server = await fakeServer(honest, { address: '::1' });
+  const upstream = new Upstream({ servers: [server] });
+  t.after(() => {
+    upstream.close();
+    return server.close();
+  });
+  assert.equal((await upstream.exchange(QUESTION)).rcode, 0);
+});
+
+test('forged answers are counted and waited past', async t => {
+  const forged = { answers: [{ type: 'A', name: 'www.example.com', ttl: 300, data: '203.0.113.66' }] };
+  const { upstream } = await setUp(t, [
+    asked => {
+      const { query } = asked;
+      asked.reply(respond({ ...query, id: (query.id! + 1) & 0xffff }, forged));
+      asked.reply(
+        respond({ ...query, questions: [{ type: 'A', name: 'www.example.net', class: 'IN' }] }, forged),
+      );
+      asked.reply(
+        respond({ ...query, questions: [{ type: 'AAAA', name: 'www.example.com', class: 'IN' }] }, forged),
+      );
+      asked.reply(
+        respond({ ...query, questions: [{ type: 'A', name: 'www.example.com', class: 'CH' }] }, forged),
+      );
+      asked.reply(respond({ ...query, questions: [] }, { ...forged }));
+      asked.reply(asked.bytes); // our own query: QR=0
+      asked.replyFromElsewhere(respond(query, forged));
+      asked.reply(Buffer.from([1, 2, 3]));
+      setTimeout(() => asked.reply(respond(query)), 20);
+    },
+  ]);
+  const message = await upstream.exchange(QUESTION);
+  assert.deepEqual([...message.answer[0]!.rdata], [192, 0, 2, 1]);
+  const counters = upstream.counters();
+  // The one from elsewhere is dropped by the kernel, for the socket is connected.
+  assert.equal(counters.foreign, 7);
+  assert.equal(counters.tcp, 0);
+});
+
+test('a forgery from another port is refused without the kernel, too', async t => {
+  // A socket that is not connected, as if the forgery had come in before connect() took effect.
+  const { upstream } = await setUp(
+    t,
+    [
+      asked => {
+        asked.replyFromElsewhere(
+          respond(asked.query, {
+            answers: [{ type: 'A', name: 'www.example.com', ttl: 1, data: '203.0.113.66' }],
+          }),
+        );
+        setTimeout(() => asked.reply(respond(asked.query)), 20);
+      },
+    ],
+    {
+      sockets: {
+        ...plainSockets,
+        udp: async server => {
+          const socket = dgram.createSocket('udp4').bind(0, '127.0.0.1');
+          await once(socket, 'listening');
+          const send = socket.send.bind(socket);
+          socket.connect = ((_port: number, _address: string, done: () => void) => done()) as never;
+          socket.send = ((bytes: Uint8Array) => send(bytes, server.port, server.address)) as never;
+          return socket;
+        },
+      },
+    },
+  );
+  const message = await upstream.exchange(QUESTION);
+  assert.deepEqual([...message.answer[0]!.rdata], [192, 0, 2, 1]);
+  assert.equal(upstream.counters().foreign, 1);
+});
+
+test('under a rain of forgeries the question moves to TCP', async t => {
+  const { upstream } = await setUp(t, [
+    asked => {
+      if (asked.transport === 'tcp') return asked.reply(respond(asked.query));
+      for (let i = 1; i <= 20; i++)
+        asked.reply(respond({ ...asked.query, id: (asked.query.id! + i) & 0xffff }));
+    },
+  ]);
+  const message = await upstream.exchange(QUESTION);
+  assert.equal(message.answer.length, 1);
+  const counters = upstream.counters();
+  assert.equal(counters.flooded, 1);
+  assert.equal(counters.tcp, 1);
+});
+
+test('the case of the question may change on the way, its letters may not', async t => {
+  const { upstream } = await setUp(t, [
+    asked => {
+      const [question] = asked.query.questions!;
+      asked.reply(respond({ ...asked.query, questions: [{ ...question!, name: 'wWw.ExAmple.COM' }] }));
+    },
+  ]);
+  assert.equal((await upstream.exchange(QUESTION)).answer.length, 1);
+});
+
+test('after TC the whole answer comes over TCP, and the connection serves the next ones', async t => {
+  const many = Array.from({ length: 200 }, (_, i) => ({
+    type: 'A',
+    name: 'www.example.com',
+    ttl: 300,
+    data: `192.0.2.${i}`,
+  }));
+  const { upstream, servers } = await setUp(t, [
+    asked =>
+      asked.transport === 'udp'
+        ? asked.reply(respond(asked.query, { flags: 0x0380, answers: many.slice(0, 3) }))
+        : asked.reply(respond(asked.query, { answers: many })),
+  ]);
+  for (let i = 0; i < 3; i++) assert.equal((await upstream.exchange(QUESTION)).answer.length, 200);
+  assert.equal(servers[0]!.connections, 1);
+  assert.equal(upstream.counters().truncated, 3);
+});
+
+test('questions on one TCP connection are answered in any order', async t => {
+  const held: Asked[] = [];
+  const { upstream, servers } = await setUp(t, [
+    asked => {
+      if (asked.transport === 'udp') return asked.reply(respond(asked.query, { flags: 0x0380, answers: [] }));
+      held.push(asked);
+      if (held.length === 5) for (const one of held.reverse()) one.reply(respond(one.query));
+    },
+  ]);
+  const names = ['a.example', 'b.example', 'c.example', 'd.example', 'e.example'].map(text =>
+    Name.parseText(text),
+  );
+  const answers = await Promise.all(names.map(name => upstream.exchange({ name, type: TYPE.A })));
+  for (const [i, { answer }] of answers.entries()) assert.ok(answer[0]!.name.equals(names[i]!));
+  assert.ok(servers[0]!.connections <= 5);
+});
+
+test('a TCP connection that the server closed at rest costs nobody an answer', async t => {
+  const { upstream, servers } = await setUp(t, [
+    asked => {
+      if (asked.transport === 'udp') return asked.reply(respond(asked.query, { flags: 0x0380, answers: [] }));
+      if (servers[0]!.asked.filter(({ transport }) => transport === 'tcp').length === 2)
+        return asked.hangUp();
+      asked.reply(respond(asked.query));
+    },
+  ]);
+  await upstream.exchange(QUESTION);
+  assert.equal((await upstream.exchange(QUESTION)).answer.length, 1);
+  assert.equal(servers[0]!.connections, 2);
+});
+
+test('TC over TCP is no answer', async t => {
+  const { upstream } = await setUp(t, [
+    asked => asked.reply(respond(asked.query, { flags: 0x0380, answers: [] })),
+  ]);
+  await assert.rejects(upstream.exchange(QUESTION), failsWith('malformed', /truncated even over TCP/));
+});
+
+test('a garbled answer is asked for again over TCP; garbled there, it is an error', async t => {
+  const garbled = (asked: Asked) => {
+    const bytes = respond(asked.query);
+    bytes[7] = 9; // ANCOUNT
+    asked.reply(bytes);
+  };
+  const first = await setUp(t, [asked => (asked.transport === 'udp' ? garbled(asked) : honest(asked))]);
+  assert.equal((await first.upstream.exchange(QUESTION)).answer.length, 1);
+  assert.equal(first.upstream.counters().malformed, 1);
+  const second = await setUp(t, [garbled]);
+  await assert.rejects(second.upstream.exchange(QUESTION), failsWith('malformed'));
+});
+
+test('a silent server: the next one answers, and is preferred from then on', async t => {
+  const { upstream, servers } = await setUp(t, [silent, honest]);
+  await upstream.exchange(QUESTION);
+  assert.equal(servers[0]!.asked.length, 1);
+  assert.equal(upstream.counters().silent, 1);
+  await upstream.exchange(QUESTION);
+  await upstream.exchange(QUESTION);
+  assert.equal(servers[0]!.asked.length, 1);
+  assert.equal(servers[1]!.asked.length, 3);
+});
+
+test('a closed port: the next one answers without waiting', async t => {
+  const { upstream, servers } = await setUp(t, [silent, honest], {
+    times: { rounds: [60_000], total: 120_000 },
+  });
+  await servers[0]!.close();
+  servers[0]!.close = async () => {};
+  await upstream.exchange(QUESTION);
+  assert.equal(servers[1]!.asked.length, 1);
+});
+
+test('SERVFAIL, REFUSED, FORMERR and NOTIMP send the question to the next server', async t => {
+  for (const rcode of [1, 2, 4, 5]) {
+    const { upstream, servers } = await setUp(t, [withRcode(rcode), honest]);
+    assert.equal((await upstream.exchange(QUESTION)).answer.length, 1);
+    assert.equal(servers[0]!.asked.length, 1);
+  }
+});
+
+test('when all fail, the error says what each of them did', async t => {
+  const { upstream, servers } = await setUp(t, [silent, withRcode(5), withRcode(2)]);
+  await assert.rejects(upstream.exchange(QUESTION), error => {
+    assert.ok(error instanceof UpstreamError);
+    assert.ok(error.code === 'servfail' || error.code === 'refused');
+    assert.ok(error.tried.includes(`127.0.0.1:${servers[0]!.port}: no answer`));
+    assert.ok(error.tried.includes(`127.0.0.1:${servers[1]!.port}: answers REFUSED`));
+    assert.ok(error.tried.includes(`127.0.0.1:${servers[2]!.port}: answers SERVFAIL`));
+    return true;
+  });
+  assert.equal(servers[1]!.asked.length, 1, 'who said no is not asked again');
+  assert.equal(servers[0]!.asked.length, 3, 'who was silent is');
+});
+
+test('NXDOMAIN and NODATA are answers', async t => {
+  const { upstream } = await setUp(t, [withRcode(3)]);
+  assert.equal((await upstream.exchange(QUESTION)).rcode, 3);
+});
+
+test('a server that rejects EDNS is an error, remembered, and never asked without EDNS', async t => {
+  const { upstream, servers } = await setUp(t, [
+    asked => asked.reply(respond(asked.query, { rcode: 1, answers: [], edns: false })),
+    honest,
+  ]);
+  await upstream.exchange(QUESTION);
+  await upstream.exchange(QUESTION);
+  assert.equal(servers[0]!.asked.length, 1, 'put last');
+  assert.equal(upstream.servers()[0]!.rejectsEdns, true);
+  await servers[1]!.close();
+  servers[1]!.close = async () => {};
+  await assert.rejects(upstream.exchange(QUESTION), failsWith('no-edns', /FORMERR/));
+  for (const { query } of servers[0]!.asked) assert.equal(query.additionals![0]!.type, 'OPT');
+});
+
+test('a bare FORMERR header is understood, a bare NOERROR is not an answer', async t => {
+  const bare = (rcode: number) => (asked: Asked) => {
+    const bytes = Buffer.from(asked.bytes.subarray(0, 12));
+    bytes.set([0x81, 0x80 | rcode, 0, 0, 0, 0, 0, 0, 0, 0], 2);
+    asked.reply(bytes);
+  };
+  const formerr = await setUp(t, [bare(1)]);
+  await assert.rejects(formerr.upstream.exchange(QUESTION), failsWith('no-edns'));
+  const noerror = await setUp(t, [bare(0)]);
+  await assert.rejects(noerror.upstream.exchange(QUESTION), failsWith('timeout'));
+});
+
+test('a late answer still wins over asking again', async t => {
+  const { upstream, servers } = await setUp(t, [asked => setTimeout(() => honest(asked), 150)]);
+  assert.equal((await upstream.exchange(QUESTION)).answer.length, 1);
+  assert.ok(servers[0]!.asked.length <= 2);
+});
+
+test('a second attempt goes to another server', async t => {
+  const { upstream, servers } = await setUp(t, [honest, honest]);
+  for (let i = 0; i < 6; i++) {
+    const name = Name.parseText(`n${i}.example`);
+    await upstream.exchange({ name, type: TYPE.A });
+    await upstream.exchange({ name, type: TYPE.A, attempt: 1 });
+    const askedFor = (server: FakeServer) =>
+      server.asked.filter(({ query }) => query.questions![0]!.name === `n${i}.example`);
+    assert.deepEqual(
+      servers.map(server => askedFor(server).length),
+      [1, 1],
+    );
+  }
+});
+
+test('abort: before, while waiting, and no answer is delivered after', async t => {
+  const { upstream } = await setUp(t, [silent]);
+  await assert.rejects(upstream.exchange(QUESTION, AbortSignal.abort()), failsWith('aborted'));
+  const controller = new AbortController();
+  const pending = upstream.exchange(QUESTION, controller.signal);
+  setImmediate(() => controller.abort());
+  await assert.rejects(pending, failsWith('aborted'));
+  assert.equal(upstream.counters().inFlight, 0);
+});
+
+test('close rejects what is in flight and all that comes after', async t => {
+  const { upstream } = await setUp(t, [silent]);
+  const pending = upstream.exchange(QUESTION);
+  setImmediate(() => upstream.close());
+  await assert.rejects(pending, failsWith('aborted'));
+  await assert.rejects(upstream.exchange(QUESTION), failsWith('aborted'));
+});
+
+test('no servers', async () => {
+  await assert.rejects(new Upstream({ servers: [] }).exchange(QUESTION), failsWith('no-servers'));
+});
+
+test('questions in flight are bounded, the others wait, and too many are turned away', async t => {
+  const held: Asked[] = [];
+  const { upstream } = await setUp(t, [asked => held.push(asked)], {
+    times: { rounds: [60_000], total: 60_000 },
+  });
+  const pending = Array.from({ length: 256 + 2048 }, () => upstream.exchange(QUESTION));
+  for (const one of pending) one.catch(() => {});
+  await assert.rejects(upstream.exchange(QUESTION), failsWith('overload'));
+  while (held.length < 256) await new Promise(resolve => setTimeout(resolve, 5));
+  assert.deepEqual([upstream.counters().inFlight, upstream.counters().waiting], [256, 2048]);
+  const before = held.length;
+  honest(held[0]!);
+  while (held.length === before) await new Promise(resolve => setTimeout(resolve, 5));
+  assert.deepEqual([upstream.counters().inFlight, upstream.counters().waiting], [256, 2047]);
+});
+
+test('a recovered server is found again by a question on the side', async t => {
+  let alive = false;
+  let now = 0;
+  const { upstream, servers } = await setUp(t, [asked => alive && honest(asked), honest], { now: () => now });
+  await upstream.exchange(QUESTION);
+  assert.equal(upstream.servers()[0]!.failures, 1);
+  alive = true;
+  await upstream.exchange(QUESTION);
+  assert.equal(servers[0]!.asked.length, 1, 'it still backs off');
+  now += 1000;
+  await Promise.all([upstream.exchange(QUESTION), upstream.exchange(QUESTION)]);
+  while (upstream.servers()[0]!.failures > 0) await new Promise(resolve => setTimeout(resolve, 5));
+  assert.equal(servers[0]!.asked.length, 2, 'asked on the side, once');
+});
+
+test('a socket factory that fails is a server that cannot be reached', async t => {
+  const { upstream } = await setUp(t, [honest], {
+    sockets: {
+      udp: () => {
+        throw Object.assign(new Error('no'), { code: 'EMFILE' });
+      },
+      tcp: plainSockets.tcp,
+    },
+  });
+  await assert.rejects(upstream.exchange(QUESTION), failsWith('network', /EMFILE/));
+});
+
+test('the daemon may hand in sockets that are bound already', async t => {
+  const own = dgram.createSocket('udp4');
+  own.bind(0, '127.0.0.1');
+  await once(own, 'listening');
+  const { port } = own.address() as AddressInfo;
+  const { upstream, servers } = await setUp(t, [honest], {
+    sockets: { ...plainSockets, udp: async () => own },
+  });
+  await upstream.exchange(QUESTION);
+  assert.equal(servers[0]!.asked[0]!.port, port);
+});
+
+test('what comes back is parsed by an independent codec alike', async t => {
+  const { upstream } = await setUp(t, [honest]);
+  const message = await upstream.exchange(QUESTION);
+  const bytes = respond({ id: message.id, questions: [{ name: 'www.example.com', type: 'A' }] });
+  assert.equal(dnsPacket.decode(bytes).answers![0]!.data, message.answer[0]!.rdata.join('.'));
+});
