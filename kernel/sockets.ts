@@ -268,7 +268,7 @@ function bypass(family: 4 | 6, direction: Direction): Uint8Array {
  */
 function sockaddr(family: 4 | 6, address: Uint8Array, port: number): Uint8Array {
   if (address.length !== (family === 4 ? 4 : 16))
-    throw new KernelError('bind', 22, 'address of another family');
+    throw new RangeError('The address is not of the family asked for.');
   const bytes = new Uint8Array(family === 4 ? 16 : 28);
   const view = viewOf(bytes);
   view.setUint16(0, family === 4 ? AF_INET : AF_INET6, true);

@@ -1,0 +1,519 @@
+/**
+ * The XFRM data plane as the daemon drives it: address pairs, their children (Child SAs), and the standing exemptions.
+ *
+ * A *pair* has one inbound and one outbound policy, host to host. All its inbound SAs share one reqid, which the inbound
+ * policy names, so the peer may use any of them. Each child's outbound SA has a reqid of its own, and the outbound policy
+ * names that of the child which *carries*: several proven keys of one address live side by side, and switching is one
+ * UPDPOLICY.
+ *
+ * Both policies have the carrying child's mode. While a transport and a tunnel child of one pair coexist, what comes in on
+ * the one that does not carry is dropped by the inbound policy: a template cannot allow two modes without allowing clear.
+ */
+import { constants } from 'node:os';
+import { isDeepStrictEqual } from 'node:util';
+import { describePolicy, describeSa } from './describe.ts';
+import { KernelError } from './error.ts';
+import { type Exemption, exemptionPolicy, exemptions, type Upstream } from './exemptions.ts';
+import { isOurIndex, isOurPolicy, isOurSa, Marks } from './marks.ts';
+import type { Mode, Policy, PolicyStatus, SaCipher, SaId, SaStatus, Xfrm } from './xfrm.ts';
+
+/** Addresses of 4 or 16 octets, both of one family. */
+export type HostPair = { local: Uint8Array; remote: Uint8Array };
+
+export type SaKeys = { spi: number; cipher: SaCipher };
+
+export type Child = {
+  id: number;
+  pair: HostPair;
+  mode: Mode;
+  inboundSa: SaKeys;
+  outboundSa: SaKeys;
+  esn: boolean;
+  /** ESP in UDP (RFC 3948), as this host sees the ports. */
+  encapsulation?: { localPort: number; remotePort: number };
+  /** Use this child for what goes out, also where the pair has one already. The first child of a pair always carries. */
+  carry: boolean;
+};
+
+export type Usage = {
+  inBytes: number;
+  inPackets: number;
+  outBytes: number;
+  outPackets: number;
+  /** Unix time of the last packet in either direction; absent when there was none. */
+  lastUsedSeconds?: number;
+};
+
+export type DataPlaneOptions = {
+  /** Local UDP ports of IKE. */
+  ikePorts?: number[];
+  /** In packets. */
+  replayWindow?: number;
+};
+
+export type DataPlaneStatus = {
+  exemptions: number;
+  pairs: { local: Uint8Array; remote: Uint8Array; mode: Mode; carrying: number; children: number[] }[];
+};
+
+/** Stronger (smaller) than `SEALED_PRIORITY`, weaker than what an administrator adds without a priority (0). */
+const EXEMPTION_PRIORITY = 100;
+const SEALED_PRIORITY = 1000;
+
+/** The verbs that the data plane needs; `Xfrm` has them. */
+export type XfrmVerbs = Pick<
+  Xfrm,
+  | 'installSa'
+  | 'removeSa'
+  | 'getSa'
+  | 'dumpSas'
+  | 'installPolicy'
+  | 'updatePolicy'
+  | 'removePolicy'
+  | 'getPolicy'
+  | 'dumpPolicies'
+>;
+
+/** What is kept of a child: never its keys. */
+type Installed = { id: number; mode: Mode; inbound: SaId; outbound: SaId; outReqid: number };
+
+type Pair = {
+  key: string;
+  hosts: HostPair;
+  inReqid: number;
+  inIndex: number;
+  outIndex: number;
+  carrying: Installed;
+  children: Set<Installed>;
+};
+
+export class XfrmDataPlane {
+  readonly #xfrm: XfrmVerbs;
+  readonly #ikePorts: number[];
+  readonly #replayWindow: number;
+  readonly #marks = new Marks();
+  readonly #pairs = new Map<string, Pair>();
+  readonly #children = new Map<number, { child: Installed; pair: Pair }>();
+  readonly #exemptions = new Map<string, Exemption & { index: number }>();
+
+  constructor(xfrm: XfrmVerbs, options: DataPlaneOptions = {}) {
+    this.#xfrm = xfrm;
+    this.#ikePorts = options.ikePorts ?? [500, 4500];
+    this.#replayWindow = options.replayWindow ?? 128;
+  }
+
+  /**
+   * Sees to it that exactly the exemptions of these upstreams stand, with the constant ones (exemptions.ts).
+   *
+   * Can be called again, with other upstreams too. An equal exemption of somebody else (another IKE daemon) serves as well
+   * and is left alone; a policy of somebody else that contradicts throws KernelError EEXIST.
+   */
+  installExemptions(upstreams: Upstream[]): void {
+    const wanted = new Map(
+      exemptions(this.#ikePorts, upstreams).map(exemption => [exemption.name, exemption]),
+    );
+    for (const exemption of wanted.values()) {
+      if (!this.#exemptions.has(exemption.name)) this.#installExemption(exemption);
+    }
+    for (const { name, direction, index } of [...this.#exemptions.values()]) {
+      if (wanted.has(name)) continue;
+      gone(() => this.#xfrm.removePolicy({ direction, index }));
+      this.#exemptions.delete(name);
+      this.#marks.giveBackIndex(index);
+    }
+  }
+
+  /**
+   * Installs a child: inbound SA, outbound SA, then the policies of its pair, each acknowledged by the kernel.
+   *
+   * Any refusal takes back what this call installed and throws the KernelError. Where the pair has policies, they are
+   * switched to this child only with `carry`.
+   */
+  installPair(given: Child): void {
+    if (this.#children.has(given.id))
+      throw new KernelError('installPair', constants.errno.EEXIST, `child ${given.id} is installed already`);
+    const { local, remote } = given.pair;
+    if (local.length !== remote.length || Buffer.compare(local, remote) === 0) {
+      throw new KernelError(
+        'installPair',
+        constants.errno.EINVAL,
+        'a pair is two different addresses of one family',
+      );
+    }
+    const key = pairKey(given.pair);
+    const known = this.#pairs.get(key);
+    const undo: (() => void)[] = [];
+    const step = (act: () => void, back: () => void) => {
+      undo.push(back);
+      try {
+        act();
+      } catch (error) {
+        undo.pop();
+        throw error;
+      }
+    };
+    try {
+      const outReqid = this.#takeReqid(undo);
+      const inReqid = known?.inReqid ?? this.#takeReqid(undo);
+      const child: Installed = {
+        id: given.id,
+        mode: given.mode,
+        inbound: { spi: given.inboundSa.spi, destination: local },
+        outbound: { spi: given.outboundSa.spi, destination: remote },
+        outReqid,
+      };
+      step(
+        () => this.#installSa(given, 'in', inReqid),
+        () => this.#xfrm.removeSa(child.inbound),
+      );
+      step(
+        () => this.#installSa(given, 'out', outReqid),
+        () => this.#xfrm.removeSa(child.outbound),
+      );
+      if (known) {
+        if (given.carry) this.#switch(known, child);
+        known.children.add(child);
+        this.#children.set(child.id, { child, pair: known });
+        return;
+      }
+      const pair: Pair = {
+        key,
+        hosts: given.pair,
+        inReqid,
+        inIndex: this.#takeIndex('in', undo),
+        outIndex: this.#takeIndex('out', undo),
+        carrying: child,
+        children: new Set([child]),
+      };
+      step(
+        () => this.#xfrm.installPolicy(policyOf(pair, 'in', child)),
+        () => this.#xfrm.removePolicy({ direction: 'in', index: pair.inIndex }),
+      );
+      step(
+        () => this.#xfrm.installPolicy(policyOf(pair, 'out', child)),
+        () => this.#xfrm.removePolicy({ direction: 'out', index: pair.outIndex }),
+      );
+      this.#pairs.set(key, pair);
+      this.#children.set(child.id, { child, pair });
+    } catch (error) {
+      for (const back of undo.reverse()) undone(back);
+      throw error;
+    }
+  }
+
+  /** Removes a child's SAs; with the last child of a pair its policies too, before the SAs. Unknown: nothing to do. */
+  removePair(childId: number): void {
+    const known = this.#children.get(childId);
+    if (!known) return;
+    const { child, pair } = known;
+    const heir = [...pair.children].filter(other => other !== child).at(-1);
+    if (!heir) {
+      gone(() => this.#xfrm.removePolicy({ direction: 'out', index: pair.outIndex }));
+      gone(() => this.#xfrm.removePolicy({ direction: 'in', index: pair.inIndex }));
+      this.#marks.giveBackIndex(pair.outIndex);
+      this.#marks.giveBackIndex(pair.inIndex);
+      this.#marks.giveBackReqid(pair.inReqid);
+      this.#pairs.delete(pair.key);
+    } else if (pair.carrying === child) {
+      // After a foreign flush there is nothing to switch; the table goes on, and resync tells.
+      gone(() => this.#switch(pair, heir));
+      pair.carrying = heir;
+    }
+    pair.children.delete(child);
+    this.#children.delete(childId);
+    gone(() => this.#xfrm.removeSa(child.outbound));
+    gone(() => this.#xfrm.removeSa(child.inbound));
+    this.#marks.giveBackReqid(child.outReqid);
+  }
+
+  /** Makes this child the one that what goes out uses. */
+  carry(childId: number): void {
+    const known = this.#children.get(childId);
+    if (!known) throw new KernelError('carry', constants.errno.ENOENT, `child ${childId} is not installed`);
+    this.#switch(known.pair, known.child);
+  }
+
+  /** What went through a child's SAs; undefined when the child is unknown or the kernel has lost one of them. */
+  usage(childId: number): Usage | undefined {
+    const known = this.#children.get(childId);
+    if (!known) return undefined;
+    const inbound = this.#statusOf(known.child.inbound);
+    const outbound = this.#statusOf(known.child.outbound);
+    if (!inbound || !outbound) return undefined;
+    const lastUsed = Math.max(inbound.lastUsedSeconds ?? 0, outbound.lastUsedSeconds ?? 0);
+    return {
+      inBytes: inbound.bytes,
+      inPackets: inbound.packets,
+      outBytes: outbound.bytes,
+      outPackets: outbound.packets,
+      ...(lastUsed > 0 && { lastUsedSeconds: lastUsed }),
+    };
+  }
+
+  /** The child that an SA belongs to, either way; for events that name an SA. */
+  childOf(sa: SaId): number | undefined {
+    const key = saKey(sa);
+    for (const { child } of this.#children.values()) {
+      if (saKey(child.inbound) === key || saKey(child.outbound) === key) return child.id;
+    }
+    return undefined;
+  }
+
+  /** What this data plane believes to have installed. */
+  status(): DataPlaneStatus {
+    return {
+      exemptions: this.#exemptions.size,
+      pairs: [...this.#pairs.values()].map(pair => ({
+        local: pair.hosts.local,
+        remote: pair.hosts.remote,
+        mode: pair.carrying.mode,
+        carrying: pair.carrying.id,
+        children: [...pair.children].map(child => child.id),
+      })),
+    };
+  }
+
+  /**
+   * Compares what we believe with what the kernel holds (after lost events, or when somebody flushed).
+   *
+   * `missing`: children without one of their SAs or policies; the caller decides, usually removePair and a new
+   * negotiation. Lost exemptions are put back at once and counted. `strays`: SAs and policies of our range that we do not
+   * know (`adoptLeftovers` takes them away).
+   */
+  resync(): { missing: number[]; exemptionsRestored: number; strays: number } {
+    const sas = new Set(this.#xfrm.dumpSas().filter(isLive).map(saKey));
+    const policies = new Map(this.#xfrm.dumpPolicies().map(policy => [policy.index, policy]));
+    const missing: number[] = [];
+    for (const { child, pair } of this.#children.values()) {
+      const stands =
+        sas.delete(saKey(child.inbound)) &&
+        sas.delete(saKey(child.outbound)) &&
+        this.#policiesStand(pair, policies);
+      if (!stands) missing.push(child.id);
+    }
+    let exemptionsRestored = 0;
+    for (const exemption of [...this.#exemptions.values()]) {
+      const policy = policies.get(exemption.index);
+      if (policy && isDeepStrictEqual(policy.selector, exemption.selector)) continue;
+      this.#exemptions.delete(exemption.name);
+      this.#marks.giveBackIndex(exemption.index);
+      this.#installExemption(exemption);
+      exemptionsRestored++;
+    }
+    const strays = this.#strays();
+    return { missing, exemptionsRestored, strays: strays.sas.length + strays.policies.length };
+  }
+
+  /** Removes everything that this data plane installed and nothing else; returns the refusals, if there were any. */
+  removeEverything(): KernelError[] {
+    const refusals: KernelError[] = [];
+    const attempt = (act: () => void) => {
+      try {
+        gone(act);
+      } catch (error) {
+        if (!(error instanceof KernelError)) throw error;
+        refusals.push(error);
+      }
+    };
+    for (const { outIndex, inIndex } of this.#pairs.values()) {
+      attempt(() => this.#xfrm.removePolicy({ direction: 'out', index: outIndex }));
+      attempt(() => this.#xfrm.removePolicy({ direction: 'in', index: inIndex }));
+    }
+    for (const { child } of this.#children.values()) {
+      attempt(() => this.#xfrm.removeSa(child.outbound));
+      attempt(() => this.#xfrm.removeSa(child.inbound));
+    }
+    for (const { direction, index } of this.#exemptions.values()) {
+      attempt(() => this.#xfrm.removePolicy({ direction, index }));
+    }
+    this.#pairs.clear();
+    this.#children.clear();
+    this.#exemptions.clear();
+    return refusals;
+  }
+
+  /**
+   * Removes what an earlier run left under our reqids and indexes; foreign SAs and policies stay. Call it first.
+   *
+   * Returns what was removed, one line each, in the manner of `ip xfrm`.
+   */
+  adoptLeftovers(): { policies: number; sas: number; described: string[] } {
+    const { policies, sas } = this.#strays();
+    for (const { direction, index } of policies) gone(() => this.#xfrm.removePolicy({ direction, index }));
+    for (const sa of sas) gone(() => this.#xfrm.removeSa(sa));
+    return {
+      policies: policies.length,
+      sas: sas.length,
+      described: [...policies.map(describePolicy), ...sas.map(describeSa)],
+    };
+  }
+
+  #installExemption(exemption: Exemption): void {
+    const { selector, direction, name } = exemption;
+    let index = this.#marks.takeIndex(direction);
+    try {
+      this.#xfrm.installPolicy(exemptionPolicy(exemption, EXEMPTION_PRIORITY, index));
+    } catch (error) {
+      this.#marks.giveBackIndex(index);
+      if (!(error instanceof KernelError) || error.code !== 'EEXIST') throw error;
+      const present = this.#xfrm.getPolicy({ direction, selector });
+      const passes = present.action === 'allow' && present.templates.length === 0;
+      if (!passes || present.priority >= SEALED_PRIORITY) {
+        const text = `a policy that is not ours stands in the way of the exemption for ${name}: ${describePolicy(present)}`;
+        throw new KernelError(error.verb, error.errno, text);
+      }
+      if (!isOurIndex(present.index)) return;
+      index = present.index;
+      this.#marks.reserveIndex(index);
+    }
+    this.#exemptions.set(name, { ...exemption, index });
+  }
+
+  #installSa(child: Child, direction: 'in' | 'out', reqid: number): void {
+    const { local, remote } = child.pair;
+    const [source, destination] = direction === 'in' ? [remote, local] : [local, remote];
+    const { spi, cipher } = direction === 'in' ? child.inboundSa : child.outboundSa;
+    const ports = child.encapsulation;
+    const [sourcePort, destinationPort] =
+      direction === 'in' ? [ports?.remotePort, ports?.localPort] : [ports?.localPort, ports?.remotePort];
+    this.#xfrm.installSa({
+      spi,
+      source,
+      destination,
+      reqid,
+      mode: child.mode,
+      cipher,
+      esn: child.esn,
+      replayWindow: this.#replayWindow,
+      ...(ports && { encapsulation: { sourcePort: sourcePort!, destinationPort: destinationPort! } }),
+      ...(child.mode === 'tunnel' && { selector: hostSelector(source, destination) }),
+    });
+  }
+
+  /** Points the pair's policies at another child; when the second refuses, the first is put back. */
+  #switch(pair: Pair, child: Installed): void {
+    if (pair.carrying === child) return;
+    const before = pair.carrying;
+    const modeChanges = before.mode !== child.mode;
+    this.#checkOurs(pair);
+    if (modeChanges) this.#xfrm.updatePolicy(policyOf(pair, 'in', child));
+    try {
+      this.#xfrm.updatePolicy(policyOf(pair, 'out', child));
+    } catch (error) {
+      if (modeChanges) undone(() => this.#xfrm.updatePolicy(policyOf(pair, 'in', before)));
+      throw error;
+    }
+    pair.carrying = child;
+  }
+
+  /** UPDPOLICY goes by selector, so it would overwrite whatever somebody put there after flushing ours. */
+  #checkOurs(pair: Pair): void {
+    for (const direction of ['in', 'out'] as const) {
+      const index = direction === 'in' ? pair.inIndex : pair.outIndex;
+      if (!isOurPolicy(this.#xfrm.getPolicy({ direction, index }))) {
+        throw new KernelError(
+          'UPDPOLICY',
+          constants.errno.ENOENT,
+          `the ${direction} policy of the pair is no longer ours`,
+        );
+      }
+    }
+  }
+
+  #policiesStand(pair: Pair, policies: Map<number, PolicyStatus>): boolean {
+    const inbound = policies.get(pair.inIndex);
+    const outbound = policies.get(pair.outIndex);
+    return (
+      inbound?.templates[0]?.reqid === pair.inReqid &&
+      outbound?.templates[0]?.reqid === pair.carrying.outReqid
+    );
+  }
+
+  /** What the kernel holds in our ranges and this data plane does not know. */
+  #strays(): { sas: SaStatus[]; policies: PolicyStatus[] } {
+    const sas = new Set<string>();
+    const indexes = new Set<number>();
+    for (const { child } of this.#children.values()) sas.add(saKey(child.inbound)).add(saKey(child.outbound));
+    for (const { inIndex, outIndex } of this.#pairs.values()) indexes.add(inIndex).add(outIndex);
+    for (const { index } of this.#exemptions.values()) indexes.add(index);
+    return {
+      sas: this.#xfrm.dumpSas().filter(sa => isLive(sa) && isOurSa(sa) && !sas.has(saKey(sa))),
+      policies: this.#xfrm.dumpPolicies().filter(policy => isOurPolicy(policy) && !indexes.has(policy.index)),
+    };
+  }
+
+  #statusOf(id: SaId): SaStatus | undefined {
+    try {
+      return this.#xfrm.getSa(id);
+    } catch (error) {
+      if (error instanceof KernelError && error.code === 'ESRCH') return undefined;
+      throw error;
+    }
+  }
+
+  #takeReqid(undo: (() => void)[]): number {
+    const reqid = this.#marks.takeReqid();
+    undo.push(() => this.#marks.giveBackReqid(reqid));
+    return reqid;
+  }
+
+  #takeIndex(direction: 'in' | 'out', undo: (() => void)[]): number {
+    const index = this.#marks.takeIndex(direction);
+    undo.push(() => this.#marks.giveBackIndex(index));
+    return index;
+  }
+}
+
+function policyOf(pair: Pair, direction: 'in' | 'out', child: Installed): Policy {
+  const { local, remote } = pair.hosts;
+  const [source, destination] = direction === 'in' ? [remote, local] : [local, remote];
+  return {
+    selector: hostSelector(source, destination),
+    direction,
+    action: 'allow',
+    priority: SEALED_PRIORITY,
+    index: direction === 'in' ? pair.inIndex : pair.outIndex,
+    template: {
+      source,
+      destination,
+      reqid: direction === 'in' ? pair.inReqid : child.outReqid,
+      mode: child.mode,
+    },
+  };
+}
+
+function hostSelector(source: Uint8Array, destination: Uint8Array) {
+  const family = source.length === 4 ? (4 as const) : (6 as const);
+  const prefix = source.length * 8;
+  return { family, source, sourcePrefix: prefix, destination, destinationPrefix: prefix };
+}
+
+/** Runs a removal; what is gone already is as good as removed. */
+function gone(remove: () => void): void {
+  try {
+    remove();
+  } catch (error) {
+    if (!(error instanceof KernelError) || !['ENOENT', 'ESRCH'].includes(error.code)) throw error;
+  }
+}
+
+/** One step of taking back: its own refusal must neither hide the first one nor keep the other steps from being done. */
+function undone(back: () => void): void {
+  try {
+    back();
+  } catch (error) {
+    if (!(error instanceof KernelError)) throw error;
+  }
+}
+
+function isLive(sa: SaStatus): boolean {
+  return !sa.larval;
+}
+
+function saKey({ spi, destination }: SaId): string {
+  return `${Buffer.from(destination).toString('hex')} ${spi}`;
+}
+
+function pairKey({ local, remote }: HostPair): string {
+  return `${Buffer.from(local).toString('hex')} ${Buffer.from(remote).toString('hex')}`;
+}
