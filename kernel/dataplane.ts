@@ -15,10 +15,20 @@ import { describePolicy, describeSa } from './describe.ts';
 import { KernelError } from './error.ts';
 import { type Exemption, exemptionPolicy, exemptions, type Upstream } from './exemptions.ts';
 import { isOurIndex, isOurPolicy, isOurSa, Marks } from './marks.ts';
-import type { Mode, Policy, PolicyStatus, SaCipher, SaId, SaStatus, Xfrm } from './xfrm.ts';
+import {
+  EXEMPTION_PRIORITY,
+  type HostPair,
+  hostSelector,
+  type Installed,
+  type Pair,
+  pairKey,
+  policyOf,
+  saKey,
+  SEALED_PRIORITY,
+} from './pair.ts';
+import type { Mode, PolicyStatus, SaCipher, SaId, SaStatus, Xfrm } from './xfrm.ts';
 
-/** Addresses of 4 or 16 octets, both of one family. */
-export type HostPair = { local: Uint8Array; remote: Uint8Array };
+export type { HostPair } from './pair.ts';
 
 export type SaKeys = { spi: number; cipher: SaCipher };
 
@@ -56,10 +66,6 @@ export type DataPlaneStatus = {
   pairs: { local: Uint8Array; remote: Uint8Array; mode: Mode; carrying: number; children: number[] }[];
 };
 
-/** Stronger (smaller) than `SEALED_PRIORITY`, weaker than what an administrator adds without a priority (0). */
-const EXEMPTION_PRIORITY = 100;
-const SEALED_PRIORITY = 1000;
-
 /** The verbs that the data plane needs; `Xfrm` has them. */
 export type XfrmVerbs = Pick<
   Xfrm,
@@ -73,19 +79,6 @@ export type XfrmVerbs = Pick<
   | 'getPolicy'
   | 'dumpPolicies'
 >;
-
-/** What is kept of a child: never its keys. */
-type Installed = { id: number; mode: Mode; inbound: SaId; outbound: SaId; outReqid: number };
-
-type Pair = {
-  key: string;
-  hosts: HostPair;
-  inReqid: number;
-  inIndex: number;
-  outIndex: number;
-  carrying: Installed;
-  children: Set<Installed>;
-};
 
 export class XfrmDataPlane {
   readonly #xfrm: XfrmVerbs;
@@ -464,30 +457,6 @@ export class XfrmDataPlane {
   }
 }
 
-function policyOf(pair: Pair, direction: 'in' | 'out', child: Installed): Policy {
-  const { local, remote } = pair.hosts;
-  const [source, destination] = direction === 'in' ? [remote, local] : [local, remote];
-  return {
-    selector: hostSelector(source, destination),
-    direction,
-    action: 'allow',
-    priority: SEALED_PRIORITY,
-    index: direction === 'in' ? pair.inIndex : pair.outIndex,
-    template: {
-      source,
-      destination,
-      reqid: direction === 'in' ? pair.inReqid : child.outReqid,
-      mode: child.mode,
-    },
-  };
-}
-
-function hostSelector(source: Uint8Array, destination: Uint8Array) {
-  const family = source.length === 4 ? (4 as const) : (6 as const);
-  const prefix = source.length * 8;
-  return { family, source, sourcePrefix: prefix, destination, destinationPrefix: prefix };
-}
-
 /** Runs a removal; what is gone already is as good as removed. */
 function gone(remove: () => void): void {
   try {
@@ -508,12 +477,4 @@ function undone(back: () => void): void {
 
 function isLive(sa: SaStatus): boolean {
   return !sa.larval;
-}
-
-function saKey({ spi, destination }: SaId): string {
-  return `${Buffer.from(destination).toString('hex')} ${spi}`;
-}
-
-function pairKey({ local, remote }: HostPair): string {
-  return `${Buffer.from(local).toString('hex')} ${Buffer.from(remote).toString('hex')}`;
 }
