@@ -1,0 +1,258 @@
+import { chooseSigner, signAuth, signedOctets, verifyAuth } from '../crypto/auth.ts';
+import type { FailureReason } from '../types.ts';
+import { ExchangeType, NotifyType, notifyName, ProtocolId } from '../wire/numbers.ts';
+import { identityOf, identityPayload } from '../wire/identity.ts';
+import { notify } from '../wire/notify.ts';
+import { findNotify, findPayload, notifies, type Payload } from '../wire/payloads.ts';
+import { hostSelector } from '../wire/traffic-selectors.ts';
+import { addressIdentity, identityText, sameIdentity } from './addresses.ts';
+import { install, transportAllowed } from './child.ts';
+import type { Core } from './core.ts';
+import { type Received, request, requestAnswered } from './exchange.ts';
+import { isError, startSa } from './initiator.ts';
+import { acceptChild, offerChild, spiBytes } from './proposals.ts';
+import type { Attempt, Candidate, IkeSa, InitiatorHandshake } from './sa.ts';
+import { isExactly } from './selectors.ts';
+import { advance, permits } from './states.ts';
+
+/**
+ * The initiator's IKE_AUTH (RFC 7296 §1.2, RFC 7427).
+ *
+ * | from       | answer                                    | to         |
+ * |------------|-------------------------------------------|------------|
+ * | auth-sent  | IDr, AUTH proven, SA, TSi, TSr            | installing | the Child SA goes to the kernel
+ * | auth-sent  | N(AUTHENTICATION_FAILED)                  | closed     | the next key of ours, in a new IKE SA
+ * | auth-sent  | another error notify without AUTH         | closed     | failed
+ * | auth-sent  | AUTH or IDr wrong, Child SA refused       | deleting   | failed, DELETE
+ * | cancelling | anything with AUTH                        | deleting   | DELETE
+ * | installing | (kernel) installed                        | established |
+ * | installing | (kernel) refused                          | deleting   | failed, DELETE
+ */
+
+/** HDR, SK {IDi, [N(INITIAL_CONTACT),] IDr, AUTH, [N(USE_TRANSPORT_MODE),] SAi2, TSi, TSr}  --> */
+export function sendAuth(core: Core, sa: IkeSa, handshake: InitiatorHandshake, candidate: Candidate): void {
+  const { suite, keys } = sa.secure!;
+  const { peer } = handshake.attempt;
+  const signer = chooseSigner([candidate.key], handshake.peerHashes, { rsa: core.config.rsa });
+  const idi = identityPayload('IDi', candidate.identity);
+  const octets = signedOctets({
+    realMessage: handshake.initRequest!,
+    nonce: handshake.nr!,
+    prfId: suite.prf,
+    skP: keys.initiator.skP,
+    idBody: idi.body,
+  });
+  sa.localIdentity = candidate.identity;
+  handshake.childSpi = core.newChildSpi();
+  handshake.askedTransport = transportAllowed(core, sa);
+  const payloads: Payload[] = [
+    idi,
+    ...(isOnlyContact(core, sa) ? [notify(NotifyType.INITIAL_CONTACT)] : []),
+    identityPayload('IDr', peer!.idr),
+    signAuth(signer!, octets),
+    ...(handshake.askedTransport ? [notify(NotifyType.USE_TRANSPORT_MODE)] : []),
+    { kind: 'SA', proposals: offerChild(core.config.childProposals, spiBytes(handshake.childSpi)) },
+    { kind: 'TSi', selectors: [hostSelector(sa.local.address.bytes)] },
+    { kind: 'TSr', selectors: [hostSelector(sa.remote.address.bytes)] },
+  ];
+  sa.timings.authSentAt = core.now;
+  request(core, sa, ExchangeType.IKE_AUTH, payloads, 'auth');
+}
+
+/**
+ * INITIAL_CONTACT makes the peer drop every other SA with our identity (RFC 7296 §2.4): only said while no other one
+ * with this address exists or may come to exist.
+ */
+function isOnlyContact(core: Core, sa: IkeSa): boolean {
+  return core
+    .toAddress(sa.remote.address)
+    .every(
+      other => other === sa || other.state === 'init-sent' || other.state === 'init-done' || other.halfOpen,
+    );
+}
+
+/** <--  HDR, SK {IDr, AUTH, [N(USE_TRANSPORT_MODE),] SAr2, TSi, TSr} */
+export function receiveAuthAnswer(core: Core, sa: IkeSa, received: Received): void {
+  const { handshake } = sa;
+  if (handshake?.role !== 'initiator' || !permits(sa, 'authWrong')) {
+    core.drop('droppedOutOfState', received.from.remote);
+    return;
+  }
+  requestAnswered(core, sa);
+  sa.timings.authAnsweredAt = core.now;
+  const { attempt } = handshake;
+  const payloads = received.payloads ?? [];
+  if (received.payloads && !findPayload(payloads, 'AUTH')) {
+    receiveRefusal(core, sa, attempt, payloads);
+    return;
+  }
+  if (sa.state === 'cancelling') {
+    giveUp(core, sa, 'authWrong', 'cancelled');
+    return;
+  }
+  if (received.broken) {
+    core.fail(attempt, { code: 'protocol', text: `IKE_AUTH answer: ${received.broken.message}` });
+    giveUp(core, sa, 'authWrong', 'malformed answer');
+    return;
+  }
+  const unproven = proveResponder(sa, handshake, payloads);
+  if (unproven) {
+    core.count('authenticationFailed');
+    core.fail(attempt, unproven);
+    giveUp(core, sa, 'authWrong', unproven.text, [notify(NotifyType.AUTHENTICATION_FAILED)]);
+    return;
+  }
+  const unsuitable = receiveChild(core, sa, handshake, payloads);
+  if (unsuitable) {
+    core.fail(attempt, unsuitable);
+    giveUp(core, sa, 'authWrong', unsuitable.text);
+  }
+}
+
+/** The peer would not have us. Another of our keys may be the one that it knows. */
+function receiveRefusal(core: Core, sa: IkeSa, attempt: Attempt, payloads: Payload[]): void {
+  const refusal = notifies(payloads).find(isError)?.type;
+  const group = sa.secure!.suite.group;
+  const cancelled = sa.state === 'cancelling';
+  advance(sa, 'authRefused');
+  core.free(sa, 'refused by the peer');
+  if (cancelled) return;
+  if (refusal === NotifyType.AUTHENTICATION_FAILED) {
+    if (attempt.candidates?.length) {
+      core.count('keyRetries');
+      startSa(core, attempt, group);
+      return;
+    }
+    const text = 'the peer accepts none of our keys (AUTHENTICATION_FAILED)';
+    core.fail(attempt, { code: 'auth-failed', notify: refusal, text });
+    return;
+  }
+  core.fail(
+    attempt,
+    refusal === undefined
+      ? { code: 'protocol', text: 'IKE_AUTH answer without AUTH' }
+      : { code: 'refused', notify: refusal, text: `the peer answered ${notifyName(refusal)}` },
+  );
+}
+
+/** Sets the SA's remote identity and key when AUTH is proven; otherwise says why not, and changes nothing. */
+function proveResponder(
+  sa: IkeSa,
+  handshake: InitiatorHandshake,
+  payloads: Payload[],
+): FailureReason | undefined {
+  const { suite, keys } = sa.secure!;
+  const peer = handshake.attempt.peer!;
+  const idr = findPayload(payloads, 'IDr');
+  const identity = idr && identityOf(idr);
+  if (!idr || !identity) return { code: 'protocol', text: 'IKE_AUTH answer without a usable IDr' };
+  const octets = signedOctets({
+    realMessage: handshake.initResponse!,
+    nonce: handshake.ni,
+    prfId: suite.prf,
+    skP: keys.responder.skP,
+    idBody: idr.body,
+  });
+  const proof = verifyAuth(findPayload(payloads, 'AUTH')!, octets, peer.keys);
+  if (!proof.verified) {
+    const text = `the peer's AUTH verifies with none of its known keys: ${proof.why}`;
+    return { code: 'peer-key-mismatch', text };
+  }
+  const acceptable = [peer.idr, addressIdentity(sa.remote.address), ...peer.acceptableIdr];
+  if (!acceptable.some(one => sameIdentity(one, identity))) {
+    return { code: 'auth-failed', text: `the peer calls itself ${identityText(identity)}` };
+  }
+  sa.remoteIdentity = { type: identity.type, data: new Uint8Array(identity.data) };
+  sa.remoteKey = proof.key;
+  return undefined;
+}
+
+/** The peer is proven. Its half of the Child SA must be within what we offered, for exactly our two hosts. */
+function receiveChild(
+  core: Core,
+  sa: IkeSa,
+  handshake: InitiatorHandshake,
+  payloads: Payload[],
+): FailureReason | undefined {
+  const answer = findPayload(payloads, 'SA');
+  const tsi = findPayload(payloads, 'TSi');
+  const tsr = findPayload(payloads, 'TSr');
+  if (!answer) {
+    const refusal = notifies(payloads).find(isError)?.type;
+    if (refusal === undefined) return { code: 'protocol', text: 'no Child SA in the IKE_AUTH answer' };
+    return { code: 'refused', notify: refusal, text: `the peer answered ${notifyName(refusal)}` };
+  }
+  const accepted = acceptChild(answer.proposals, core.config.childProposals);
+  if (!accepted) return { code: 'protocol', text: 'the peer chose ESP algorithms that we did not offer' };
+  if (!tsi || !tsr || !isExactly(tsi.selectors, sa.local.address)) {
+    return { code: 'protocol', text: 'the peer narrowed our traffic selector' };
+  }
+  if (!isExactly(tsr.selectors, sa.remote.address)) {
+    return { code: 'protocol', text: "the peer's traffic selector is not its host" };
+  }
+  const transport = findNotify(payloads, NotifyType.USE_TRANSPORT_MODE) !== undefined;
+  if (transport && !handshake.askedTransport) {
+    return { code: 'protocol', text: 'the peer chose transport mode, which we did not ask for' };
+  }
+  const { spi, ...suite } = accepted;
+  const inboundSpi = handshake.childSpi!;
+  delete handshake.childSpi;
+  const child = install(core, sa, {
+    suite,
+    mode: transport ? 'transport' : 'tunnel',
+    inboundSpi,
+    outboundSpi: spi,
+    ni: handshake.ni,
+    nr: handshake.nr!,
+    initiator: true,
+  });
+  sa.pending = { child, messageId: 1, exchangeType: ExchangeType.IKE_AUTH, prefix: [], payloads: [] };
+  advance(sa, 'authAnswer');
+  return undefined;
+}
+
+/** The kernel's word on the initiator's first Child SA. */
+export function authChildInstalled(core: Core, sa: IkeSa, error: string | undefined): void {
+  const { handshake, pending } = sa;
+  if (handshake?.role !== 'initiator' || !pending) return;
+  delete sa.pending;
+  const { attempt } = handshake;
+  if (error !== undefined) {
+    core.removeChild(pending.child, `not installed: ${error}`);
+    core.fail(attempt, { code: 'kernel', text: error });
+    giveUp(core, sa, 'installFailed', error);
+    return;
+  }
+  sa.children.push(pending.child);
+  core.attempts.delete(attempt.requestId);
+  advance(sa, 'installed');
+  core.announce(sa, pending.child);
+}
+
+/** The caller does not want it any more: nothing that the peer may believe in is left without a DELETE. */
+export function cancel(core: Core, requestId: number): void {
+  const attempt = core.attempts.get(requestId);
+  if (!attempt) return;
+  const { sa } = attempt;
+  core.fail(attempt, { code: 'cancelled', text: 'cancelled' });
+  if (sa.state === 'installing') {
+    giveUp(core, sa, 'cancel', 'cancelled');
+    return;
+  }
+  advance(sa, 'cancel');
+  if (sa.state === 'closed') core.free(sa, 'cancelled');
+}
+
+/** HDR, SK {[N(…),] D}  --> */
+function giveUp(
+  core: Core,
+  sa: IkeSa,
+  event: 'authWrong' | 'installFailed' | 'cancel',
+  why: string,
+  first: Payload[] = [],
+): void {
+  advance(sa, event);
+  core.retire(sa, why);
+  const payloads: Payload[] = [...first, { kind: 'D', protocol: ProtocolId.IKE, spis: [] }];
+  request(core, sa, ExchangeType.INFORMATIONAL, payloads, 'delete');
+}
