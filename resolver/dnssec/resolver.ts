@@ -1,8 +1,14 @@
-/** The validating resolver: asks upstream, judges what comes, follows aliases (RFC 4035 §4 and §5). */
+/** The validating resolver: asks upstream, has each message judged, follows aliases, adds up the verdicts. */
+import type { ExtendedError } from '../dns/edns.ts';
+import type { Message } from '../dns/message.ts';
 import type { Name } from '../dns/name.ts';
-import { RCODE } from '../dns/types.ts';
+import type { Rrset } from '../dns/rrset.ts';
+import { EDE, RCODE, rcodeToText, typeToText } from '../dns/types.ts';
 import type { TrustAnchor } from './anchors.ts';
-import type { Exchange, Resolution } from './types.ts';
+import { ChainOfTrust } from './chain.ts';
+import { MessageJudge, rank, type Step } from './judge.ts';
+import type { Exchange, Resolution, Verdict } from './types.ts';
+import { DEFAULT_LIMITS, type Limits, Work, WorkExceeded } from './work.ts';
 
 export type ValidatingResolverOptions = {
   exchange: Exchange;
@@ -11,27 +17,153 @@ export type ValidatingResolverOptions = {
   negativeAnchors?: readonly Name[];
   /** Unix seconds by which signatures are judged. */
   now: () => number;
+  limits?: Partial<Limits>;
 };
 
-export class ValidatingResolver {
-  readonly #options: ValidatingResolverOptions;
+/** How long what could not be proven or fetched may be kept (RFC 9520 §3.2). */
+const FAILURE_TTL_SECONDS = 5;
 
-  constructor(options: ValidatingResolverOptions) {
-    this.#options = options;
+export class ValidatingResolver {
+  readonly #exchange: Exchange;
+  readonly #chain: ChainOfTrust;
+  readonly #now: () => number;
+  readonly #limits: Limits;
+
+  constructor({ exchange, anchors, negativeAnchors = [], now, limits }: ValidatingResolverOptions) {
+    this.#exchange = exchange;
+    this.#chain = new ChainOfTrust(exchange, anchors, negativeAnchors, now);
+    this.#now = now;
+    this.#limits = { ...DEFAULT_LIMITS, ...limits };
   }
 
-  /** The judged answer. Never rejects; at most about 12 questions go upstream for aliases, more for the chain of trust. */
+  /**
+   * The judged answer (RFC 4035 §4.3): each alias and the final data have their own verdict, the weakest is the whole's.
+   *
+   * Never rejects. `signal` ends the questions for the answer itself; DS and DNSKEY are shared and go on.
+   * A message that is bogus is asked for once more, of another server when there is one.
+   */
   async lookup(name: Name, type: number, signal?: AbortSignal): Promise<Resolution> {
-    await this.#options.exchange({ name, type }, signal);
+    const progress = new Progress(name, type);
+    try {
+      return await this.#follow(progress, new Work(this.#limits), signal);
+    } catch (error) {
+      const text = error instanceof Error ? error.message : String(error);
+      if (error instanceof WorkExceeded) return progress.ended('bogus', { code: EDE.DNSSEC_BOGUS, text });
+      return progress.ended('indeterminate', { code: EDE.OTHER, text: `internal error: ${text}` });
+    }
+  }
+
+  async #follow(progress: Progress, work: Work, signal: AbortSignal | undefined): Promise<Resolution> {
+    const { type } = progress;
+    const seen = new Set<string>();
+    let judge: MessageJudge | undefined;
+    while (!seen.has(progress.current.key) && seen.size <= this.#limits.aliases) {
+      const name = progress.current;
+      seen.add(name.key);
+      let step: Step | undefined;
+      if (judge?.speaksOf(name, type)) step = await judge.judge(name, type);
+      for (let attempt = 0; attempt < 2 && (step === undefined || step.verdict === 'bogus'); attempt++) {
+        const message = await this.#ask(name, type, attempt, signal);
+        if (!('questions' in message)) {
+          if (step !== undefined) break; // no second opinion: the first stands
+          return progress.ended('indeterminate', message);
+        }
+        judge = new MessageJudge(message, this.#chain, this.#now, work);
+        step = await judge.judge(name, type);
+      }
+      progress.add(step!);
+      if (step!.kind === 'invalid') return progress.ended('indeterminate', step!.ede!);
+      if (step!.kind === 'end') return progress.finished(step!.outcome);
+      if (step!.verdict === 'bogus') return progress.finished('positive');
+      if (step!.target === undefined) return progress.tooLong();
+      progress.current = step!.target;
+    }
+    const text = `aliases of ${progress.name.toText()} go in circles or on for too long`;
+    return progress.ended('indeterminate', { code: EDE.OTHER, text });
+  }
+
+  /** The message, or why there is none to judge. */
+  async #ask(
+    name: Name,
+    type: number,
+    attempt: number,
+    signal: AbortSignal | undefined,
+  ): Promise<Message | ExtendedError> {
+    try {
+      const message = await this.#exchange(attempt === 0 ? { name, type } : { name, type, attempt }, signal);
+      const { rcode } = message;
+      if (rcode === RCODE.NOERROR || rcode === RCODE.NXDOMAIN || rcode === RCODE.YXDOMAIN) return message;
+      const text = `upstream answered ${rcodeToText(rcode)} for ${typeToText(type)} of ${name.toText()}`;
+      return { code: EDE.NO_REACHABLE_AUTHORITY, text };
+    } catch (error) {
+      return { code: EDE.NETWORK_ERROR, text: error instanceof Error ? error.message : String(error) };
+    }
+  }
+}
+
+/** What has been found so far on the way from the asked name to its end. */
+class Progress {
+  readonly name: Name;
+  readonly type: number;
+  current: Name;
+  #verdict: Verdict = 'secure';
+  #ede: ExtendedError | undefined;
+  #ttlSeconds = Number.POSITIVE_INFINITY;
+  readonly #answer: Rrset[] = [];
+  readonly #authority = new Set<Rrset>();
+
+  constructor(name: Name, type: number) {
+    this.name = name;
+    this.type = type;
+    this.current = name;
+  }
+
+  add(step: Step): void {
+    if (rank(step.verdict) > rank(this.#verdict)) {
+      this.#verdict = step.verdict;
+      this.#ede = step.ede;
+    }
+    this.#ede ??= step.ede;
+    this.#answer.push(...step.answer);
+    for (const rrset of step.authority) this.#authority.add(rrset);
+    this.#ttlSeconds = Math.min(this.#ttlSeconds, step.ttlSeconds);
+  }
+
+  finished(outcome: 'positive' | 'nodata' | 'nxdomain'): Resolution {
+    return this.#resolution(
+      outcome,
+      outcome === 'nxdomain' ? RCODE.NXDOMAIN : RCODE.NOERROR,
+      this.#verdict,
+      this.#ede,
+    );
+  }
+
+  /** RFC 6672 §2.2: the DNAME stands, the name it makes does not fit. */
+  tooLong(): Resolution {
+    return this.#resolution('positive', RCODE.YXDOMAIN, this.#verdict, this.#ede);
+  }
+
+  ended(verdict: Verdict, ede: ExtendedError): Resolution {
+    return this.#resolution('failure', RCODE.SERVFAIL, verdict, ede);
+  }
+
+  #resolution(
+    outcome: Resolution['outcome'],
+    rcode: number,
+    verdict: Verdict,
+    ede: ExtendedError | undefined,
+  ): Resolution {
+    const failed = outcome === 'failure' || verdict === 'bogus';
     return {
-      question: { name, type },
-      rcode: RCODE.SERVFAIL,
-      verdict: 'indeterminate',
-      answer: [],
-      authority: [],
-      canonicalName: name,
-      outcome: 'failure',
-      ttlSeconds: 0,
+      question: { name: this.name, type: this.type },
+      rcode,
+      verdict,
+      ...(ede !== undefined && { ede }),
+      answer: this.#answer,
+      authority: [...this.#authority],
+      canonicalName: this.current,
+      outcome,
+      ttlSeconds: failed ? FAILURE_TTL_SECONDS : this.#ttlSeconds,
     };
   }
 }

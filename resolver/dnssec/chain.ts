@@ -1,0 +1,359 @@
+/**
+ * The chain of trust: which zones are secure, by which keys, from the trust anchors down (RFC 4035 §5).
+ *
+ * DS and DNSKEY are asked through the same exchange as everything else and kept until their TTL or signature ends.
+ */
+import { type Dnskey, parseDnskey, parseDs, parseRrsig } from '../dns/dnssec-rdata.ts';
+import type { ExtendedError } from '../dns/edns.ts';
+import type { Message } from '../dns/message.ts';
+import type { Name } from '../dns/name.ts';
+import { groupRrsets, type Rrset } from '../dns/rrset.ts';
+import { EDE, RCODE, rcodeToText, TYPE, typeToText } from '../dns/types.ts';
+import { dsMatches, isSupportedAlgorithm, isSupportedDigest } from './algorithms.ts';
+import type { TrustAnchor } from './anchors.ts';
+import { Denial, type DsDenial, isProof, negativeTtl } from './denial.ts';
+import { isUsableKey, verifyRrset } from './signature.ts';
+import type { Exchange } from './types.ts';
+import type { Work } from './work.ts';
+
+/**
+ * What is known of a zone, or of the zone that a name lies in. `zone` is the apex, for `insecure` and `bogus` the
+ * highest one known to be so.
+ */
+export type Trust =
+  | { status: 'secure'; zone: Name; keys: readonly Dnskey[] }
+  | { status: 'insecure'; zone: Name; ede?: ExtendedError }
+  | { status: 'bogus'; zone: Name; ede: ExtendedError };
+
+/** What the parent zone says of a cut at a name. `ds` holds DS RDATA. */
+type CutStatus =
+  | { kind: 'ds'; ds: Uint8Array[] }
+  | { kind: DsDenial }
+  | { kind: 'insecure'; trust: Trust & { status: 'insecure' } }
+  | { kind: 'bogus'; ede: ExtendedError };
+
+type Kept<T> = { value: T; ttlSeconds: number };
+
+/** Unsigned or broken zones are asked about again soon: mistakes get mended, attackers go away (RFC 9520 §3.2). */
+const BOGUS_TTL_SECONDS = 5;
+/** Even where parents publish longer TTLs: a zone that turns to DNSSEC is seen within the hour. */
+const MAX_TTL_SECONDS = 3600;
+const MAX_KEPT = 20_000;
+
+export class ChainOfTrust {
+  readonly #exchange: Exchange;
+  readonly #anchors = new Map<string, { name: Name; records: { type: number; rdata: Uint8Array }[] }>();
+  readonly #negativeAnchors: readonly Name[];
+  readonly #now: () => number;
+  readonly #kept = new Map<string, { value: Promise<Kept<unknown>>; expiresAt: number }>();
+
+  constructor(
+    exchange: Exchange,
+    anchors: readonly TrustAnchor[],
+    negativeAnchors: readonly Name[],
+    now: () => number,
+  ) {
+    this.#exchange = exchange;
+    this.#negativeAnchors = negativeAnchors;
+    this.#now = now;
+    for (const { name, type, records } of anchors) {
+      const anchor = this.#anchors.get(name.key) ?? { name, records: [] };
+      anchor.records.push(...records.map(rdata => ({ type, rdata })));
+      this.#anchors.set(name.key, anchor);
+    }
+  }
+
+  /**
+   * The trust in `signer`, which some RRSIG names as its zone.
+   *
+   * Goes up: its DS names by its own signature the zone above, so that nothing between the two is asked.
+   * Throws WorkExceeded.
+   */
+  async ofSigner(signer: Name, work: Work): Promise<Trust> {
+    const start = this.#startAbove(signer);
+    if (start.status !== undefined) return start;
+    if (start.anchor.equals(signer)) return this.#primed(signer, work);
+    const cut = await this.#cutByOwnSignature(signer, start.anchor, work);
+    if (cut !== undefined) return this.#below(signer, cut, work);
+    const trust = await this.ofName(signer, work);
+    return trust.status !== 'secure' || trust.zone.equals(signer) ? trust : notZone(signer);
+  }
+
+  /**
+   * The trust in the zone that holds `name` (the child's side of a cut at `name`).
+   *
+   * Goes down from the anchor, label by label, and stops at the first unsigned delegation. For names without any
+   * signature that could show the way. Throws WorkExceeded.
+   */
+  async ofName(name: Name, work: Work): Promise<Trust> {
+    const start = this.#startAbove(name);
+    if (start.status !== undefined) return start;
+    let trust = await this.#primed(start.anchor, work);
+    for (let labels = start.anchor.labelCount + 1; labels <= name.labelCount; labels++) {
+      if (trust.status !== 'secure') return trust;
+      const next = name.suffix(labels);
+      const cut = await this.#cutBelow(next, trust, work);
+      if (cut.kind === 'nothing') return trust;
+      if (cut.kind !== 'notCut') trust = await this.#below(next, cut, work);
+    }
+    return trust;
+  }
+
+  /** Whether a signature by `signer` may speak for `name`: no anchor, positive or negative, lies between them. */
+  mayJudge(signer: Name, name: Name): boolean {
+    const anchor = this.#closestAnchor(name);
+    return name.isSubdomainOf(signer) && (anchor === undefined || signer.isSubdomainOf(anchor));
+  }
+
+  #startAbove(name: Name): (Trust & { status: 'insecure' }) | { status: undefined; anchor: Name } {
+    const anchor = this.#closestAnchor(name);
+    if (anchor !== undefined && this.#anchors.has(anchor.key) && !this.#isNegative(anchor)) {
+      return { status: undefined, anchor };
+    }
+    return { status: 'insecure', zone: anchor ?? name };
+  }
+
+  #closestAnchor(name: Name): Name | undefined {
+    for (let labels = name.labelCount; labels >= 0; labels--) {
+      const candidate = name.suffix(labels);
+      if (this.#anchors.has(candidate.key) || this.#isNegative(candidate)) return candidate;
+    }
+    return undefined;
+  }
+
+  #isNegative(name: Name): boolean {
+    return this.#negativeAnchors.some(negative => negative.equals(name));
+  }
+
+  /** The anchor's zone with its keys (RFC 4035 §5: "authenticate the apex DNSKEY RRset using the configured…"). */
+  #primed(zone: Name, work: Work): Promise<Trust> {
+    return this.#keep(`anchor ${zone.key}`, async () => {
+      const { records } = this.#anchors.get(zone.key)!;
+      const ds = records.filter(({ type }) => type === TYPE.DS).map(({ rdata }) => rdata);
+      const keys = records.filter(({ type }) => type === TYPE.DNSKEY).map(({ rdata }) => rdata);
+      return this.#zoneKeys(zone, ds, keys, work);
+    });
+  }
+
+  async #below(zone: Name, cut: CutStatus, work: Work): Promise<Trust> {
+    if (cut.kind === 'insecure') return cut.trust;
+    if (cut.kind === 'bogus') return { status: 'bogus', zone, ede: cut.ede };
+    if (cut.kind === 'noDs') return { status: 'insecure', zone };
+    if (cut.kind !== 'ds') return notZone(zone);
+    return this.#keep(`keys ${zone.key}`, () => this.#zoneKeys(zone, cut.ds, [], work));
+  }
+
+  /** RFC 4035 §5.2: a key that a DS or anchor vouches for signs the DNSKEY RRset; then all its zone keys count. */
+  async #zoneKeys(
+    zone: Name,
+    dsRdatas: readonly Uint8Array[],
+    anchorKeys: readonly Uint8Array[],
+    work: Work,
+  ): Promise<Kept<Trust>> {
+    const ds = dsRdatas.map(parseDs).filter(record => record !== undefined);
+    const direct = anchorKeys.map(parseDnskey).filter(record => record !== undefined);
+    const knownDs = ds.filter(r => isSupportedAlgorithm(r.algorithm) && isSupportedDigest(r.digestType));
+    const knownKeys = direct.filter(isUsableKey);
+    if (knownDs.length === 0 && knownKeys.length === 0) {
+      const digestOnly = ds.some(r => isSupportedAlgorithm(r.algorithm));
+      const code = digestOnly ? EDE.UNSUPPORTED_DS_DIGEST : EDE.UNSUPPORTED_DNSKEY_ALGORITHM;
+      const text = `no supported ${digestOnly ? 'DS digest' : 'algorithm'} for ${zone.toText()}`;
+      return { value: { status: 'insecure', zone, ede: { code, text } }, ttlSeconds: MAX_TTL_SECONDS };
+    }
+    return this.#retried(
+      zone,
+      TYPE.DNSKEY,
+      work,
+      async message => {
+        const rrset = find(message, zone, TYPE.DNSKEY);
+        if (rrset === undefined) return bogusZone(zone, EDE.DNSKEY_MISSING, `no DNSKEY for ${zone.toText()}`);
+        const all = rrset.rdatas.map(parseDnskey).filter(key => key !== undefined);
+        const keys = all.filter(isUsableKey);
+        const vouched = keys.filter(
+          key =>
+            knownDs.some(record => dsMatches(record, zone, key)) ||
+            knownKeys.some(anchor => Buffer.compare(anchor.rdata, key.rdata) === 0),
+        );
+        if (vouched.length === 0) return bogusZone(zone, ...whyNoKey(zone, all, keys.length));
+        const result = await verifyRrset(rrset, zone, vouched, this.#now(), work);
+        if (result.status === 'bogus') return bogusZone(zone, result.ede.code, result.ede.text);
+        return { value: { status: 'secure', zone, keys }, ttlSeconds: result.ttlSeconds };
+      },
+      ede => ({ status: 'bogus', zone, ede }),
+    );
+  }
+
+  /** The cut at `name` as its parent zone tells it, the parent found by the signer of the answer; undefined when unsigned. */
+  async #cutByOwnSignature(name: Name, anchor: Name, work: Work): Promise<CutStatus | undefined> {
+    const known = this.#peek<CutStatus>(`cut ${name.key}`);
+    if (known !== undefined) return (await known).value;
+    const message = await this.#dsReply(name, work);
+    if (!('questions' in message)) return undefined;
+    const parent = signerAbove(message, name, anchor);
+    if (parent === undefined) return undefined;
+    const trust = await this.ofSigner(parent, work);
+    if (trust.status === 'bogus') return undefined; // the way down says where it breaks
+    if (trust.status === 'insecure') return { kind: 'insecure', trust };
+    return this.#cutBelow(name, trust, work);
+  }
+
+  /** The cut at `name` as `parent`, the secure zone right above, tells it. */
+  #cutBelow(name: Name, parent: Trust & { status: 'secure' }, work: Work): Promise<CutStatus> {
+    return this.#keep(`cut ${name.key}`, async () =>
+      this.#retried<CutStatus>(
+        name,
+        TYPE.DS,
+        work,
+        reply => this.#judgeCut(reply, name, parent, work),
+        ede => ({ kind: 'bogus', ede }),
+        await this.#dsReply(name, work),
+      ),
+    );
+  }
+
+  /** The unjudged answer for DS, so that questions in parallel and the ways up and down ask once. */
+  #dsReply(name: Name, work: Work): Promise<Message | ExtendedError> {
+    return this.#keep(`reply ${name.key}`, async () => ({
+      value: await this.#ask(name, TYPE.DS, 0, work),
+      ttlSeconds: BOGUS_TTL_SECONDS,
+    }));
+  }
+
+  async #judgeCut(
+    message: Message,
+    name: Name,
+    parent: Trust & { status: 'secure' },
+    work: Work,
+  ): Promise<Kept<CutStatus>> {
+    const answer = groupRrsets(message.answer);
+    const dname = answer.find(rrset => rrset.type === TYPE.DNAME && name.isBelow(rrset.name));
+    for (const type of [TYPE.DS, TYPE.DNAME, TYPE.CNAME] as const) {
+      const here = answer.find(rrset => rrset.type === type && rrset.name.equals(name));
+      const rrset = type === TYPE.DNAME ? dname : here;
+      if (rrset === undefined) continue;
+      const result = await verifyRrset(rrset, parent.zone, parent.keys, this.#now(), work);
+      if (result.status === 'bogus')
+        return { value: { kind: 'bogus', ede: result.ede }, ttlSeconds: BOGUS_TTL_SECONDS };
+      // A name with a CNAME, or below a DNAME, or one that a wildcard stands for, is no zone cut.
+      const isCut = type === TYPE.DS && result.closestEncloser === undefined;
+      return {
+        value: isCut ? { kind: 'ds', ds: rrset.rdatas } : { kind: 'notCut' },
+        ttlSeconds: result.ttlSeconds,
+      };
+    }
+    const authority = groupRrsets(message.authority);
+    const denial = await Denial.collect(authority, parent, this.#now(), work);
+    const status = await denial.ofDs(name);
+    if (typeof status !== 'string') {
+      return { value: { kind: 'bogus', ede: status.ede }, ttlSeconds: BOGUS_TTL_SECONDS };
+    }
+    return { value: { kind: status }, ttlSeconds: Math.max(negativeTtl(denial.rrsets), BOGUS_TTL_SECONDS) };
+  }
+
+  /** Asks and judges; what is bogus or unanswered is asked once more, of another server when there is one. */
+  async #retried<T extends Trust | CutStatus>(
+    name: Name,
+    type: number,
+    work: Work,
+    judge: (message: Message) => Promise<Kept<T>>,
+    failed: (ede: ExtendedError) => T,
+    first?: Message | ExtendedError,
+  ): Promise<Kept<T>> {
+    let result: Kept<T> | undefined;
+    for (let attempt = 0; attempt < 2; attempt++) {
+      const known = attempt === 0 ? first : undefined;
+      const message = known ?? (await this.#ask(name, type, attempt, work));
+      if (!('questions' in message)) {
+        result = { value: failed(message), ttlSeconds: BOGUS_TTL_SECONDS };
+      } else if (message.rcode !== RCODE.NOERROR && message.rcode !== RCODE.NXDOMAIN) {
+        const text = `${rcodeToText(message.rcode)} for ${typeToText(type)} of ${name.toText()}`;
+        const code = type === TYPE.DNSKEY ? EDE.DNSKEY_MISSING : EDE.NO_REACHABLE_AUTHORITY;
+        result = { value: failed({ code, text }), ttlSeconds: BOGUS_TTL_SECONDS };
+      } else {
+        result = await judge(message);
+        if (!isBogus(result.value)) break;
+      }
+    }
+    return result!;
+  }
+
+  async #ask(name: Name, type: number, attempt: number, work: Work): Promise<Message | ExtendedError> {
+    work.chainQuestion();
+    try {
+      return await this.#exchange(attempt === 0 ? { name, type } : { name, type, attempt });
+    } catch (error) {
+      return { code: EDE.NETWORK_ERROR, text: error instanceof Error ? error.message : String(error) };
+    }
+  }
+
+  /**
+   * What `make` found, kept for its TTL and shared by all who ask meanwhile.
+   *
+   * A limit that was hit ends only the question that hit it; those who waited for it go and see for themselves.
+   */
+  async #keep<T>(key: string, make: () => Promise<Kept<T>>): Promise<T> {
+    for (let known = this.#peek<T>(key); known !== undefined; known = this.#peek<T>(key)) {
+      const kept = await known.catch(() => undefined);
+      if (kept !== undefined) return kept.value;
+    }
+    const made = make();
+    const entry = { value: made as Promise<Kept<unknown>>, expiresAt: Number.POSITIVE_INFINITY };
+    this.#kept.set(key, entry);
+    if (this.#kept.size > MAX_KEPT) this.#kept.delete(this.#kept.keys().next().value!);
+    try {
+      const { value, ttlSeconds } = await made;
+      entry.expiresAt = this.#now() + Math.min(ttlSeconds, MAX_TTL_SECONDS);
+      return value;
+    } catch (error) {
+      if (this.#kept.get(key) === entry) this.#kept.delete(key);
+      throw error;
+    }
+  }
+
+  #peek<T>(key: string): Promise<Kept<T>> | undefined {
+    const entry = this.#kept.get(key);
+    if (entry === undefined) return undefined;
+    if (entry.expiresAt > this.#now()) return entry.value as Promise<Kept<T>>;
+    this.#kept.delete(key);
+    return undefined;
+  }
+}
+
+function notZone(signer: Name): Trust & { status: 'bogus' } {
+  const text = `${signer.toText()} signs but is no zone of its own`;
+  return { status: 'bogus', zone: signer, ede: { code: EDE.DNSSEC_BOGUS, text } };
+}
+
+function bogusZone(zone: Name, code: number, text: string): Kept<Trust> {
+  return { value: { status: 'bogus', zone, ede: { code, text } }, ttlSeconds: BOGUS_TTL_SECONDS };
+}
+
+function isBogus(value: Trust | CutStatus): boolean {
+  return 'kind' in value ? value.kind === 'bogus' : value.status === 'bogus';
+}
+
+function whyNoKey(zone: Name, all: readonly Dnskey[], usable: number): [number, string] {
+  if (usable === 0 && all.length > 0 && all.every(key => (key.flags & 0x0100) === 0)) {
+    return [EDE.NO_ZONE_KEY_BIT, `no DNSKEY of ${zone.toText()} has the zone key flag`];
+  }
+  return [EDE.DNSKEY_MISSING, `no DNSKEY of ${zone.toText()} matches its DS or trust anchor`];
+}
+
+function find({ answer }: Message, name: Name, type: number): Rrset | undefined {
+  return groupRrsets(answer).find(rrset => rrset.type === type && rrset.name.equals(name));
+}
+
+/** The zone above `name` that signed its DS, or the denial of it, at or below `anchor`. */
+function signerAbove(message: Message, name: Name, anchor: Name): Name | undefined {
+  const answer = groupRrsets(message.answer).filter(
+    rrset => rrset.type === TYPE.DS && rrset.name.equals(name),
+  );
+  const proofs = groupRrsets(message.authority).filter(rrset => isProof(rrset) && rrset.type !== TYPE.SOA);
+  for (const rrset of answer.length > 0 ? answer : proofs) {
+    for (const rdata of rrset.signatures) {
+      const signer = parseRrsig(rdata)?.signer;
+      if (signer !== undefined && name.isBelow(signer) && signer.isSubdomainOf(anchor)) return signer;
+    }
+  }
+  return undefined;
+}

@@ -1,0 +1,197 @@
+/** Proofs of absence: the verified NSEC and NSEC3 records of one zone in one message, and what they prove. */
+import { parseNsec, parseNsec3 } from '../dns/dnssec-rdata.ts';
+import type { Dnskey } from '../dns/dnssec-rdata.ts';
+import type { ExtendedError } from '../dns/edns.ts';
+import type { Name } from '../dns/name.ts';
+import { parseSoa } from '../dns/rdata.ts';
+import type { Rrset } from '../dns/rrset.ts';
+import { EDE, TYPE } from '../dns/types.ts';
+import {
+  nsecDsStatus,
+  nsecProvesNodata,
+  nsecProvesNoCloser,
+  nsecProvesNxdomain,
+  type OwnedNsec,
+} from './nsec.ts';
+import { Nsec3Chain, type OwnedNsec3 } from './nsec3.ts';
+import { verifyRrset } from './signature.ts';
+import type { Work } from './work.ts';
+
+export type DenialResult =
+  | { status: 'secure' | 'insecure'; outcome: 'nodata' | 'nxdomain'; ede?: ExtendedError }
+  | { status: 'bogus'; ede: ExtendedError };
+
+/**
+ * `noDs`: an unsigned delegation. `notCut`: no delegation at the name. `nothing`: no name here or below.
+ */
+export type DsDenial = 'noDs' | 'notCut' | 'nothing';
+
+/** The zone that signs, with its keys. */
+export type SecureZone = { zone: Name; keys: readonly Dnskey[] };
+
+/**
+ * What the authority section of one message says for one zone. Only records with a good signature count; others
+ * are left out and their complaint kept for the case that the proof fails.
+ */
+export class Denial {
+  readonly #zone: Name;
+  readonly #limits: Work['limits'];
+  readonly #nsecs: OwnedNsec[] = [];
+  readonly #chains: Nsec3Chain[] = [];
+  #tooManyIterations = false;
+  #complaint: ExtendedError | undefined;
+  /** SOA, NSEC and NSEC3 RRsets that were verified, TTLs capped. */
+  readonly rrsets: Rrset[] = [];
+
+  private constructor(zone: Name, limits: Work['limits']) {
+    this.#zone = zone;
+    this.#limits = limits;
+  }
+
+  /** Verifies what `authority` holds of `zone`. Throws WorkExceeded. */
+  static async collect(
+    authority: readonly Rrset[],
+    { zone, keys }: SecureZone,
+    now: number,
+    work: Work,
+  ): Promise<Denial> {
+    const denial = new Denial(zone, work.limits);
+    const nsec3s = new Map<string, OwnedNsec3[]>();
+    for (const rrset of authority) {
+      if (!isProof(rrset) || !rrset.name.isSubdomainOf(zone)) continue;
+      const result = await verifyRrset(rrset, zone, keys, now, work);
+      if (result.status === 'bogus') {
+        denial.#complaint ??= result.ede;
+        continue;
+      }
+      // A denial that was itself made from a wildcard says nothing about its owner's place (RFC 4592 §4.1).
+      if (result.closestEncloser !== undefined) continue;
+      denial.rrsets.push({ ...rrset, ttlSeconds: result.ttlSeconds });
+      denial.#add(rrset, nsec3s);
+    }
+    for (const entries of nsec3s.values()) denial.#chains.push(new Nsec3Chain(zone, entries, work));
+    return denial;
+  }
+
+  /**
+   * Whether an empty answer for (name, type) is proven, and as what: what the proof says outweighs the RCODE,
+   * which nobody signs; but a NOERROR is never proven by an NXDOMAIN proof alone.
+   */
+  async ofAnswer(name: Name, type: number, nxdomain: boolean): Promise<DenialResult> {
+    if (this.#tooManyIterations) return this.#iterations(nxdomain ? 'nxdomain' : 'nodata');
+    if (nxdomain) {
+      if (nsecProvesNxdomain(this.#nsecs, name, this.#zone)) return { status: 'secure', outcome: 'nxdomain' };
+      for (const chain of this.#chains) {
+        const status = await chain.provesNxdomain(name);
+        if (status !== undefined) return { status, outcome: 'nxdomain' };
+      }
+    }
+    if (nsecProvesNodata(this.#nsecs, name, type, this.#zone)) return { status: 'secure', outcome: 'nodata' };
+    for (const chain of this.#chains) {
+      const status = await chain.provesNodata(name, type);
+      if (status === 'secure' || (status === 'insecure' && !nxdomain)) return { status, outcome: 'nodata' };
+    }
+    return this.#unproven(nxdomain ? `${name.toText()} does not exist` : `${name.toText()} has no such data`);
+  }
+
+  /** Whether a wildcard at `closest` rightly answered for `name`. */
+  async ofCloserName(
+    name: Name,
+    closest: Name,
+  ): Promise<
+    { status: 'secure' | 'insecure'; ede?: ExtendedError } | { status: 'bogus'; ede: ExtendedError }
+  > {
+    if (this.#tooManyIterations) return this.#iterations('nodata');
+    if (nsecProvesNoCloser(this.#nsecs, name, closest, this.#zone)) return { status: 'secure' };
+    for (const chain of this.#chains) {
+      const status = await chain.provesNoCloser(name, closest);
+      if (status !== undefined) return { status };
+    }
+    return this.#unproven(`nothing is closer to ${name.toText()} than the wildcard that answered`);
+  }
+
+  /** What is said of a zone cut at `name`. */
+  async ofDs(name: Name): Promise<DsDenial | { status: 'bogus'; ede: ExtendedError }> {
+    if (this.#tooManyIterations) return 'noDs'; // RFC 9276 §3.2: as if the delegation were insecure
+    const byNsec = nsecDsStatus(this.#nsecs, name, this.#zone);
+    if (byNsec !== undefined) return byNsec;
+    for (const chain of this.#chains) {
+      const status = await chain.dsStatus(name);
+      if (status !== undefined) return status;
+    }
+    return this.#unproven(`${name.toText()} has no DS`);
+  }
+
+  #add({ name, type, rdatas }: Rrset, nsec3s: Map<string, OwnedNsec3[]>): void {
+    for (const rdata of rdatas) {
+      if (type === TYPE.NSEC) {
+        const nsec = parseNsec(rdata);
+        if (nsec !== undefined) this.#nsecs.push({ owner: name, nsec });
+      } else if (type === TYPE.NSEC3) {
+        const nsec3 = parseNsec3(rdata);
+        const ownerHash = nsec3OwnerHash(name, this.#zone);
+        // RFC 5155 §8.1 and §8.2: unknown hash algorithms and flags are passed over.
+        if (nsec3 === undefined || ownerHash === undefined) continue;
+        if (nsec3.hashAlgorithm !== 1 || nsec3.flags > 1 || nsec3.nextHash.length !== ownerHash.length)
+          continue;
+        if (nsec3.iterations > this.#limits.nsec3Iterations) this.#tooManyIterations = true;
+        const parameters = `${nsec3.iterations} ${Buffer.from(nsec3.salt).toString('hex')}`;
+        nsec3s.set(parameters, [...(nsec3s.get(parameters) ?? []), { ownerHash, nsec3 }]);
+      }
+    }
+  }
+
+  #iterations(outcome: 'nodata' | 'nxdomain'): DenialResult & { status: 'insecure' } {
+    const text = `${this.#zone.toText()} uses more than ${this.#limits.nsec3Iterations} NSEC3 iterations`;
+    return { status: 'insecure', outcome, ede: { code: EDE.UNSUPPORTED_NSEC3_ITERATIONS, text } };
+  }
+
+  #unproven(claim: string): { status: 'bogus'; ede: ExtendedError } {
+    if (this.#complaint !== undefined) return { status: 'bogus', ede: this.#complaint };
+    const found = this.#nsecs.length > 0 || this.#chains.length > 0;
+    const code = found ? EDE.DNSSEC_BOGUS : EDE.NSEC_MISSING;
+    const text = found
+      ? `the denial of ${this.#zone.toText()} does not prove that ${claim}`
+      : `no proof that ${claim}`;
+    return { status: 'bogus', ede: { code, text } };
+  }
+}
+
+/** RRsets that speak of absence; all else in an authority section is noise to a validator. */
+export function isProof({ type }: Rrset): boolean {
+  return type === TYPE.NSEC || type === TYPE.NSEC3 || type === TYPE.SOA;
+}
+
+/** How long an empty answer may be kept (RFC 2308 §5, RFC 9077): SOA's TTL and minimum, and the proof's TTLs. */
+export function negativeTtl(authority: readonly Rrset[]): number {
+  let ttlSeconds = Number.POSITIVE_INFINITY;
+  let sawSoa = false;
+  for (const rrset of authority) {
+    const soa = rrset.type === TYPE.SOA ? parseSoa(rrset.rdatas[0]!) : undefined;
+    if (soa !== undefined) sawSoa = true;
+    ttlSeconds = Math.min(ttlSeconds, rrset.ttlSeconds, soa?.minimumSeconds ?? ttlSeconds);
+  }
+  return sawSoa ? ttlSeconds : 0;
+}
+
+/** The hash in the first label of an NSEC3's owner, which is one label below its zone. */
+function nsec3OwnerHash(owner: Name, zone: Name): Uint8Array | undefined {
+  if (owner.labelCount !== zone.labelCount + 1) return undefined;
+  const label = owner.wire.subarray(1, 1 + owner.wire[0]!);
+  if (label.length !== 32) return undefined; // SHA-1 only
+  const hash = new Uint8Array(20);
+  let bits = 0;
+  let value = 0;
+  let at = 0;
+  for (const byte of label) {
+    const digit = '0123456789abcdefghijklmnopqrstuv'.indexOf(String.fromCharCode(byte).toLowerCase());
+    if (digit === -1) return undefined;
+    value = (value << 5) | digit;
+    bits += 5;
+    if (bits < 8) continue;
+    bits -= 8;
+    hash[at++] = value >> bits;
+    value &= (1 << bits) - 1;
+  }
+  return hash;
+}

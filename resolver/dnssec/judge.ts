@@ -1,0 +1,241 @@
+/** One message, one name: what it says of the name, and how far that can be believed (RFC 4035 §5, RFC 5155 §8). */
+import { parseRrsig } from '../dns/dnssec-rdata.ts';
+import type { ExtendedError } from '../dns/edns.ts';
+import type { Message } from '../dns/message.ts';
+import { Name } from '../dns/name.ts';
+import { parseTarget } from '../dns/rdata.ts';
+import { groupRrsets, type Rrset } from '../dns/rrset.ts';
+import { EDE, RCODE, TYPE, typeToText } from '../dns/types.ts';
+import type { ChainOfTrust } from './chain.ts';
+import { Denial, isProof, negativeTtl, type SecureZone } from './denial.ts';
+import { verifyRrset } from './signature.ts';
+import type { Verdict } from './types.ts';
+import { type Work, WorkExceeded } from './work.ts';
+
+/**
+ * What one message contributes.
+ *
+ * `end`: the asked RRsets, or their proven or claimed absence. `alias`: a CNAME, or a DNAME with the CNAME made from
+ * it; `target` undefined when the new name would be too long (YXDOMAIN, RFC 6672 §2.2). `invalid`: data that can mean nothing.
+ */
+export type Step = {
+  verdict: Verdict;
+  ede?: ExtendedError;
+  answer: Rrset[];
+  authority: Rrset[];
+  ttlSeconds: number;
+} & (
+  | { kind: 'end'; outcome: 'positive' | 'nodata' | 'nxdomain' }
+  | { kind: 'alias'; target: Name | undefined }
+  | { kind: 'invalid' }
+);
+
+type Judgement = { verdict: Verdict; ede?: ExtendedError; rrset: Rrset; proofs: Rrset[] };
+
+/** More signers than this in one RRset or denial have no honest use. */
+const MAX_SIGNERS = 3;
+
+/** Judges one message; made anew for each, so that its denials are verified once however many aliases need them. */
+export class MessageJudge {
+  readonly #message: Message;
+  readonly #answer: Rrset[];
+  readonly #authority: Rrset[];
+  readonly #chain: ChainOfTrust;
+  readonly #now: () => number;
+  readonly #work: Work;
+  readonly #denials = new Map<string, Promise<Denial>>();
+
+  /** Throws WorkExceeded when the message has more records than we look at. */
+  constructor(message: Message, chain: ChainOfTrust, now: () => number, work: Work) {
+    const count = message.answer.length + message.authority.length;
+    if (count > work.limits.records) throw new WorkExceeded(`more than ${work.limits.records} records`);
+    this.#message = message;
+    this.#answer = groupRrsets(message.answer);
+    this.#authority = groupRrsets(message.authority);
+    this.#chain = chain;
+    this.#now = now;
+    this.#work = work;
+  }
+
+  /** Whether the message says anything of `name`, having answered for another name that leads to it. */
+  speaksOf(name: Name, type: number): boolean {
+    if (this.#message.rcode === RCODE.NXDOMAIN) return true;
+    if (this.#dnameAbove(name) !== undefined) return true;
+    const here = (rrset: Rrset): boolean => rrset.name.equals(name);
+    if (this.#answer.some(r => here(r) && (r.type === type || r.type === TYPE.CNAME || type === TYPE.ANY)))
+      return true;
+    return this.#authority.some(rrset => rrset.type === TYPE.SOA && name.isSubdomainOf(rrset.name));
+  }
+
+  /** Throws WorkExceeded. */
+  async judge(name: Name, type: number): Promise<Step> {
+    if (this.#hasMalformed(name, type)) return invalid(`malformed data for ${name.toText()}`);
+    const dname = this.#dnameAbove(name);
+    if (dname !== undefined) return this.#judgeDname(dname, name, type);
+    const found = this.#answer.filter(rrset => rrset.name.equals(name) && matches(rrset.type, type));
+    if (found.length > 0) return this.#judgePositive(found);
+    const cname = this.#answer.find(rrset => rrset.name.equals(name) && rrset.type === TYPE.CNAME);
+    return cname === undefined ? this.#judgeAbsence(name, type) : this.#judgeCname(cname);
+  }
+
+  async #judgePositive(rrsets: readonly Rrset[]): Promise<Step> {
+    const judgements: Judgement[] = [];
+    for (const rrset of rrsets) judgements.push(await this.#judgeRrset(rrset));
+    return { kind: 'end', outcome: 'positive', ...summary(judgements) };
+  }
+
+  async #judgeCname(rrset: Rrset): Promise<Step> {
+    if (rrset.rdatas.length > 1) return invalid(`${rrset.name.toText()} has more than one CNAME`);
+    const judgement = await this.#judgeRrset(rrset);
+    return { kind: 'alias', target: parseTarget(rrset.rdatas[0]!), ...summary([judgement]) };
+  }
+
+  /** RFC 6672 §5.3: the DNAME is judged, and the CNAME is made here, whatever CNAME came along. */
+  async #judgeDname(rrset: Rrset, name: Name, type: number): Promise<Step> {
+    if (rrset.rdatas.length > 1) return invalid(`${rrset.name.toText()} has more than one DNAME`);
+    const target = name.replaceSuffix(rrset.name, parseTarget(rrset.rdatas[0]!)!);
+    const sum = summary([await this.#judgeRrset(rrset)]);
+    if (target !== undefined) {
+      const ttlSeconds = sum.answer[0]!.ttlSeconds;
+      const rdatas = [target.wire];
+      sum.answer.push({ name, type: TYPE.CNAME, class: rrset.class, ttlSeconds, rdatas, signatures: [] });
+      if (type === TYPE.CNAME) return { kind: 'end', outcome: 'positive', ...sum };
+    }
+    return { kind: 'alias', target, ...sum };
+  }
+
+  /** RFC 4035 §5.3 for one RRset, with the proof that a wildcard needs. */
+  async #judgeRrset(rrset: Rrset): Promise<Judgement> {
+    const governed = rrset.type === TYPE.DS ? (rrset.name.parent() ?? Name.root) : rrset.name;
+    let best: Judgement | undefined;
+    for (const signer of this.#signers([rrset], governed)) {
+      const trust = await this.#chain.ofSigner(signer, this.#work);
+      const judgement: Judgement =
+        trust.status === 'secure'
+          ? await this.#judgeSigned(rrset, trust)
+          : { verdict: trust.status, ede: trust.ede, rrset, proofs: [] };
+      if (best === undefined || rank(judgement.verdict) < rank(best.verdict)) best = judgement;
+      if (best.verdict === 'secure') break;
+    }
+    if (best !== undefined) return best;
+    const trust = await this.#chain.ofName(governed, this.#work);
+    if (trust.status !== 'secure') return { verdict: trust.status, ede: trust.ede, rrset, proofs: [] };
+    // Signatures are not signed themselves; asked for alone they can not be judged (RFC 4035 §2.2).
+    if (rrset.type === TYPE.RRSIG) return { verdict: 'insecure', rrset, proofs: [] };
+    const text = `no signature for ${typeToText(rrset.type)} of ${rrset.name.toText()} in signed ${trust.zone.toText()}`;
+    return { verdict: 'bogus', ede: { code: EDE.RRSIGS_MISSING, text }, rrset, proofs: [] };
+  }
+
+  async #judgeSigned(rrset: Rrset, zone: SecureZone): Promise<Judgement> {
+    const result = await verifyRrset(rrset, zone.zone, zone.keys, this.#now(), this.#work);
+    if (result.status === 'bogus') return { verdict: 'bogus', ede: result.ede, rrset, proofs: [] };
+    const verified = { ...rrset, ttlSeconds: result.ttlSeconds };
+    if (result.closestEncloser === undefined) return { verdict: 'secure', rrset: verified, proofs: [] };
+    if (rrset.type === TYPE.DNAME) {
+      const text = `DNAME of ${rrset.name.toText()} was made from a wildcard`; // RFC 4592 §4.4: undefined, so not believed
+      return { verdict: 'bogus', ede: { code: EDE.DNSSEC_BOGUS, text }, rrset, proofs: [] };
+    }
+    const denial = await this.#denial(zone);
+    const proof = await denial.ofCloserName(rrset.name, result.closestEncloser);
+    const proofs = denial.rrsets.filter(({ type }) => type !== TYPE.SOA);
+    return { verdict: proof.status, ede: proof.ede, rrset: verified, proofs };
+  }
+
+  async #judgeAbsence(name: Name, type: number): Promise<Step> {
+    const nxdomain = this.#message.rcode === RCODE.NXDOMAIN;
+    const governed = type === TYPE.DS ? (name.parent() ?? Name.root) : name;
+    const claimed = nxdomain ? 'nxdomain' : 'nodata';
+    const seen = this.#authority.filter(rrset => isProof(rrset) && aboveOrProof(rrset, name));
+    const unverified = { answer: [], authority: seen, ttlSeconds: negativeTtl(seen) };
+    let best: Step | undefined;
+    const nsecs = seen.filter(rrset => rrset.type !== TYPE.SOA);
+    for (const signer of this.#signers([...nsecs, ...seen], governed)) {
+      const trust = await this.#chain.ofSigner(signer, this.#work);
+      let step: Step;
+      if (trust.status === 'secure') {
+        const denial = await this.#denial(trust);
+        const { status: verdict, ...rest } = await denial.ofAnswer(name, type, nxdomain);
+        const outcome = 'outcome' in rest ? rest.outcome : claimed;
+        const believed = verdict === 'bogus' ? seen : denial.rrsets;
+        const kept = { answer: [], authority: believed, ttlSeconds: negativeTtl(believed) };
+        step = { kind: 'end', outcome, verdict, ede: rest.ede, ...kept };
+      } else {
+        step = { kind: 'end', outcome: claimed, verdict: trust.status, ede: trust.ede, ...unverified };
+      }
+      if (best === undefined || rank(step.verdict) < rank(best.verdict)) best = step;
+      if (best.verdict === 'secure') break;
+    }
+    if (best !== undefined) return best;
+    const trust = await this.#chain.ofName(governed, this.#work);
+    const step = { kind: 'end', outcome: claimed, ...unverified } as const;
+    if (trust.status !== 'secure') return { ...step, verdict: trust.status, ede: trust.ede };
+    const text = `no proof that ${name.toText()} has no ${typeToText(type)} in signed ${trust.zone.toText()}`;
+    return { ...step, verdict: 'bogus', ede: { code: EDE.NSEC_MISSING, text } };
+  }
+
+  #denial(zone: SecureZone): Promise<Denial> {
+    const known = this.#denials.get(zone.zone.key);
+    if (known !== undefined) return known;
+    const made = Denial.collect(this.#authority, zone, this.#now(), this.#work);
+    this.#denials.set(zone.zone.key, made);
+    return made;
+  }
+
+  /** The zones that sign these RRsets and may speak for `name`, in order of appearance. */
+  #signers(rrsets: readonly Rrset[], name: Name): Name[] {
+    const found = new Map<string, Name>();
+    for (const rrset of rrsets) {
+      for (const rdata of rrset.signatures) {
+        const signer = parseRrsig(rdata)?.signer;
+        if (signer === undefined || !this.#chain.mayJudge(signer, name)) continue;
+        if (found.size < MAX_SIGNERS) found.set(signer.key, signer);
+      }
+    }
+    return [...found.values()];
+  }
+
+  #dnameAbove(name: Name): Rrset | undefined {
+    return this.#answer.find(rrset => rrset.type === TYPE.DNAME && name.isBelow(rrset.name));
+  }
+
+  #hasMalformed(name: Name, type: number): boolean {
+    return this.#message.answer.some(
+      record =>
+        record.malformed &&
+        ((record.name.equals(name) && (matches(record.type, type) || record.type === TYPE.CNAME)) ||
+          (record.type === TYPE.DNAME && name.isBelow(record.name))),
+    );
+  }
+}
+
+/** From best to worst. */
+export function rank(verdict: Verdict): number {
+  return ['secure', 'insecure', 'indeterminate', 'bogus'].indexOf(verdict);
+}
+
+function matches(found: number, asked: number): boolean {
+  return found === asked || (asked === TYPE.ANY && found !== TYPE.RRSIG);
+}
+
+/** A SOA counts when its zone can hold the name; NSEC and NSEC3 always may. */
+function aboveOrProof(rrset: Rrset, name: Name): boolean {
+  return rrset.type !== TYPE.SOA || name.isSubdomainOf(rrset.name);
+}
+
+function summary(judgements: readonly Judgement[]): Omit<Step, 'kind' | 'outcome' | 'target'> {
+  const worst = judgements.reduce((a, b) => (rank(b.verdict) > rank(a.verdict) ? b : a));
+  const authority = new Set(judgements.flatMap(({ proofs }) => proofs));
+  const ttls = judgements.flatMap(({ rrset, proofs }) => [rrset, ...proofs]).map(rrset => rrset.ttlSeconds);
+  return {
+    verdict: worst.verdict,
+    ede: worst.ede,
+    answer: judgements.map(({ rrset }) => rrset),
+    authority: [...authority],
+    ttlSeconds: Math.min(...ttls),
+  };
+}
+
+function invalid(text: string): Step {
+  const ede = { code: EDE.INVALID_DATA, text };
+  return { kind: 'invalid', verdict: 'indeterminate', ede, answer: [], authority: [], ttlSeconds: 0 };
+}

@@ -1,0 +1,81 @@
+/**
+ * How much one question may cost (KeyTrap, CVE-2023-50387; NSEC3 floods, CVE-2023-50868).
+ *
+ * Honest answers stay far below each limit. Reaching one makes the answer bogus with a text that says which.
+ */
+export type Limits = {
+  /** Signature checks for one RRset; an honest one needs one or two. */
+  verificationsPerRrset: number;
+  /** Signature checks for one question, its aliases and proofs included. */
+  verifications: number;
+  /** DNSKEYs of one zone with the same tag and algorithm that are tried. */
+  keysPerTag: number;
+  /** SHA-1 rounds for one question: each hashed name costs its iterations plus one. */
+  nsec3Rounds: number;
+  /** RFC 9276 §3.2: above this many iterations a denial only counts as insecure. */
+  nsec3Iterations: number;
+  /** Records in answer and authority that are looked at. */
+  records: number;
+  /** CNAMEs and DNAMEs followed. */
+  aliases: number;
+  /** Questions for DS and DNSKEY that one question may cause. */
+  chainQuestions: number;
+};
+
+export const DEFAULT_LIMITS: Limits = {
+  verificationsPerRrset: 8,
+  verifications: 64,
+  keysPerTag: 4,
+  nsec3Rounds: 5000,
+  nsec3Iterations: 150,
+  records: 2000,
+  aliases: 11,
+  chainQuestions: 64,
+};
+
+/** A limit was reached; caught where the verdict is made. */
+export class WorkExceeded extends Error {
+  override name = 'WorkExceeded';
+}
+
+/** What one question has used up so far. */
+export class Work {
+  readonly limits: Limits;
+  #verifications = 0;
+  #rounds = 0;
+  #chainQuestions = 0;
+  #roundsSinceBreath = 0;
+
+  constructor(limits: Limits) {
+    this.limits = limits;
+  }
+
+  verification(): void {
+    if (++this.#verifications > this.limits.verifications) {
+      throw new WorkExceeded(`more than ${this.limits.verifications} signatures to check`);
+    }
+  }
+
+  async nsec3Hash(iterations: number): Promise<void> {
+    this.#rounds += iterations + 1;
+    this.#roundsSinceBreath += iterations + 1;
+    if (this.#rounds > this.limits.nsec3Rounds) throw new WorkExceeded('too many NSEC3 hashes to compute');
+    if (this.#roundsSinceBreath < ROUNDS_PER_SLICE) return;
+    this.#roundsSinceBreath = 0;
+    await breathe();
+  }
+
+  chainQuestion(): void {
+    if (++this.#chainQuestions > this.limits.chainQuestions) {
+      throw new WorkExceeded(`more than ${this.limits.chainQuestions} questions for DS and DNSKEY`);
+    }
+  }
+}
+
+/** About half a millisecond. */
+const ROUNDS_PER_SLICE = 500;
+
+/** Lets everything else that is waiting run before going on. */
+export function breathe(): Promise<void> {
+  return new Promise(resolve => setImmediate(resolve));
+}
