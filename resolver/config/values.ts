@@ -63,6 +63,11 @@ function secondsOf(iso: string): number | undefined {
   return Number.isNaN(millis) ? undefined : Math.floor(millis / 1000);
 }
 
+/** ISO 8601 in UTC, to the second. */
+export function formatTime(seconds: number): string {
+  return new Date(seconds * 1000).toISOString().replace('.000Z', 'Z');
+}
+
 /** A UDP or TCP port. */
 export function parsePort(text: string): number | undefined {
   const port = /^\d{1,5}$/.test(text) ? Number(text) : 0;

@@ -1,0 +1,59 @@
+/** `holdfast up`: runs the resolver until a signal. */
+import type { Configuration } from '../config.ts';
+import { createLogger } from '../log.ts';
+import { checkBeforeStart } from '../startup-checks.ts';
+import { paint, print } from './terminal.ts';
+
+/** What the daemon hands back once it listens. */
+export type RunningDaemon = {
+  listen: string[];
+  dataplane: { kind: 'xfrm' | 'none'; kernel: string; why?: string };
+  /** Orderly: Deletes are sent, everything installed is removed. Never rejects. */
+  stop(reason: string): Promise<void>;
+  /** Rejects when the daemon cannot go on; otherwise pending. */
+  failed: Promise<never>;
+};
+
+/** Starts, says where it listens and what it drives, and stops in order on SIGINT or SIGTERM. */
+export async function up(configuration: Configuration, version: string): Promise<void> {
+  checkBeforeStart(configuration);
+  const log = createLogger(configuration.log);
+  // Loaded only here: no other command needs the engine, the addon or the listeners.
+  const { startDaemon } = await import('../daemon.ts');
+  const signalled = firstSignal();
+  const daemon: RunningDaemon = await startDaemon(configuration, { log, version });
+  print(readyLine(daemon));
+  try {
+    const signal = await Promise.race([signalled, daemon.failed]);
+    log.info({ event: 'stopping', signal }, 'stopping');
+    await daemon.stop(signal);
+  } catch (error) {
+    await daemon.stop('failed');
+    throw error;
+  }
+  log.info({ event: 'stopped' }, 'stopped');
+}
+
+/** The first signal asks for an orderly stop; the second means it. */
+function firstSignal(): Promise<string> {
+  return new Promise(resolve => {
+    let asked = false;
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+      process.on(signal, () => {
+        if (asked) process.exit(1);
+        asked = true;
+        resolve(signal);
+      });
+    }
+  });
+}
+
+function readyLine({ listen, dataplane }: RunningDaemon): string {
+  const where =
+    listen.length < 2 ? listen.join('') : `${listen.slice(0, -1).join(', ')} and ${listen.at(-1)}`;
+  const plane =
+    dataplane.kind === 'xfrm'
+      ? `sealing by the kernel's ESP (xfrm, ${dataplane.kernel})`
+      : paint(`not sealing: ${dataplane.why ?? 'dataplane is none'}`, 'yellow');
+  return `Holdfast listens on ${where}, ${plane}`;
+}

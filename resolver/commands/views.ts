@@ -1,0 +1,110 @@
+/** What `status`, `explain` and `forget` print: the control socket's answers as text. */
+import type { Assurance } from '../capture/groups.ts';
+import type { Explanation, FailureStatus, ForgetResult, PeerStatus, StatusReport } from '../control/api.ts';
+import { type Cell, paint, plain, type Style, size, span, table } from './terminal.ts';
+
+export function statusText(report: StatusReport, now: number): string {
+  const upstreams = report.upstreams.map(({ address, healthy, rttMs }) => {
+    const state = healthy
+      ? rttMs === undefined
+        ? ''
+        : ` (${span(rttMs)})`
+      : ` (${paint('not answering', 'red')})`;
+    return `${address}${state}`;
+  });
+  const { dataplane, identity } = report;
+  const lines = [
+    `Holdfast ${report.version}, up ${span(now - Date.parse(report.startedAt))}, process ${report.pid}`,
+    `listening   ${report.listen.join(', ')}`,
+    `upstream    ${upstreams.join(', ') || paint('none', 'red')}`,
+    `data plane  ${dataplane.kind === 'none' ? paint('none', 'yellow') : dataplane.kind}, ${dataplane.kernel}${dataplane.why ? ` (${plain(dataplane.why)})` : ''}`,
+    `identity    ${identity.name ?? 'our address'}`,
+    ...identity.keys.map(({ algorithm, fingerprint }) => `            ${algorithm.padEnd(9)} ${fingerprint}`),
+  ];
+  const sections = [peersText(report.peers, now), failuresText(report.failures, now)];
+  return [`${lines.join('\n')}\n`, ...sections.filter(section => section !== '')].join('\n');
+}
+
+function peersText(peers: PeerStatus[], now: number): string {
+  if (peers.length === 0) return 'No peers.\n';
+  const heading = ['ADDRESS', 'NAMES', 'GROUP', 'ASSURANCE', 'MODE', 'IN', 'OUT', 'IDLE', 'NEXT'];
+  const rows = peers.map((peer): Cell[] => [
+    peer.address,
+    peer.names.join(' ') || '-',
+    peer.group,
+    assuranceCell(peer.assurance),
+    peer.mode ?? '-',
+    size(peer.inBytes),
+    size(peer.outBytes),
+    peer.idleSeconds === undefined ? '-' : span(peer.idleSeconds * 1000),
+    peer.nextDeadline ? `${peer.nextDeadline.why} in ${until(peer.nextDeadline.at, now)}` : '-',
+  ]);
+  return table([heading, ...rows]);
+}
+
+function failuresText(failures: FailureStatus[], now: number): string {
+  if (failures.length === 0) return '';
+  const rows = failures.map(({ address, name, keyFingerprint, reason, until: end }): Cell[] => [
+    name ?? '-',
+    address ?? '-',
+    keyFingerprint ?? '-',
+    reason,
+    `forgotten in ${until(end, now)}`,
+  ]);
+  return table([['FAILED', 'ADDRESS', 'KEY', 'WHY', 'UNTIL'], ...rows]);
+}
+
+const until = (iso: string, now: number) => span(Math.max(0, Date.parse(iso) - now));
+
+const ASSURANCE_STYLE: Record<Assurance, Style> = {
+  blocked: 'red',
+  clear: 'yellow',
+  anonymous: 'yellow',
+  pinned: 'green',
+  'server-authenticated': 'green',
+  authenticated: 'green',
+};
+
+function assuranceCell(assurance: Assurance): { text: string; style: Style } {
+  return { text: assurance, style: ASSURANCE_STYLE[assurance] };
+}
+
+export function explanationText(told: Explanation): string {
+  const { text, style } = assuranceCell(told.assurance);
+  const alias =
+    told.canonicalName && told.canonicalName !== told.name ? ` (alias of ${plain(told.canonicalName)})` : '';
+  const lines = [
+    `${paint(plain(told.name), 'bold')} ${told.type}${alias}: ${told.rcode}, ${paint(text, style)}, group ${told.group}, in ${millis(told.answerMs)}`,
+    ...told.ede.map(({ code, text }) => `  error ${code}: ${plain(text)}`),
+  ];
+  if (told.addresses.length > 0) {
+    const rows = told.addresses.map((entry): Cell[] => [
+      `  ${entry.address}`,
+      entry.answered ? 'answered' : 'left out',
+      entry.group,
+      assuranceCell(entry.assurance),
+      [entry.keyFingerprint, entry.why].filter(Boolean).join('  ') || '-',
+    ]);
+    lines.push('', table([['  ADDRESS', '', 'GROUP', 'ASSURANCE', 'KEY'], ...rows]).trimEnd());
+  }
+  const steps = told.steps.map(({ at, what, detail }) => {
+    const time = paint(millis(at).padStart(11), 'dim');
+    return `${time}  ${plain(what)}${detail ? `: ${plain(detail)}` : ''}`;
+  });
+  const parts = [
+    ['DNS', told.dnsMs],
+    ['IKE', told.ikeMs],
+    ['kernel', told.kernelMs],
+  ].flatMap(([what, ms]) => (ms === undefined ? [] : `${what} ${millis(ms as number)}`));
+  lines.push('', ...steps);
+  if (parts.length > 0) lines.push('', `Of which ${parts.join(', ')}; these overlap.`);
+  if (told.advice) lines.push('', plain(told.advice));
+  return `${lines.join('\n')}\n`;
+}
+
+const millis = (value: number) => `${value.toFixed(value < 10 ? 2 : 1)} ms`;
+
+export function forgetText({ peers, failures, answers }: ForgetResult): string {
+  const count = (n: number, what: string) => `${n} ${what}${n === 1 ? '' : 's'}`;
+  return `Closed ${count(peers, 'peer')}; forgot ${count(failures, 'failure')} and ${count(answers, 'cached answer')}.\n`;
+}

@@ -1,0 +1,38 @@
+/** The effective configuration as YAML: what `config check --print` shows, and what reads back to the same. */
+import { stringify } from 'yaml';
+import { formatCidr, formatSocketAddress } from '../address.ts';
+import { POLICY_GROUPS } from '../capture/groups.ts';
+import type { Configuration } from '../config.ts';
+import { anchorRecords } from './anchors.ts';
+import { formatDuration, formatTime } from './values.ts';
+
+export function printConfiguration(configuration: Configuration): string {
+  const { identity, policy, ike, validationTime } = configuration;
+  const groups = POLICY_GROUPS.flatMap(group => {
+    const { cidrs, namePatterns } = policy.groups[group];
+    const entries = [...namePatterns, ...cidrs.map(formatCidr)];
+    return entries.length === 0 ? [] : [[group, entries]];
+  });
+  return stringify(
+    {
+      listen: configuration.listen.map(formatSocketAddress),
+      access: configuration.access.map(formatCidr),
+      upstream: configuration.upstream.map(formatSocketAddress),
+      'trust-anchors': anchorRecords(configuration.trustAnchors),
+      'negative-trust-anchors': configuration.negativeTrustAnchors.map(name => name.toText()),
+      identity: {
+        name: identity.name ?? 'none',
+        keys: 'directory' in identity.keys ? identity.keys.directory : identity.keys.files,
+      },
+      policy: { default: policy.default, groups: Object.fromEntries(groups) },
+      patience: formatDuration(configuration.patienceMillis),
+      control: configuration.control,
+      state: configuration.state,
+      ike,
+      dataplane: configuration.dataplane,
+      log: configuration.log,
+      ...(validationTime === undefined ? {} : { 'validation-time': formatTime(validationTime) }),
+    },
+    { lineWidth: 0 },
+  );
+}
