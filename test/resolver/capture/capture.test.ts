@@ -1,0 +1,467 @@
+import assert from 'node:assert/strict';
+import test, { describe } from 'node:test';
+import { formatIpAddress, parseIpAddress } from '../../../resolver/address.ts';
+import { POLICY_GROUPS, type PolicyGroup } from '../../../resolver/capture/groups.ts';
+import { fingerprintOf } from '../../../resolver/capture/keys.ts';
+import { Name } from '../../../resolver/dns/name.ts';
+import { addressHints, composeSvcb, parseSvcb, SVC_PARAM } from '../../../resolver/dns/svcb.ts';
+import { EDE, RCODE, TYPE } from '../../../resolver/dns/types.ts';
+import { keyNumber, settle, World, type Zone } from './world.ts';
+
+const K1 = keyNumber(1);
+const K2 = keyNumber(2);
+
+type Outcome = Awaited<ReturnType<World['ask']>>;
+
+function outcomeOf({ answer, story }: Outcome): string {
+  if (answer.rcode === RCODE.SERVFAIL) return 'refuse';
+  return story.assurance() === 'authenticated' ? 'sealed' : 'clear';
+}
+
+function addressesIn({ answer }: Outcome): string[] {
+  return answer.answer
+    .filter(rrset => rrset.type === TYPE.A || rrset.type === TYPE.AAAA)
+    .flatMap(rrset =>
+      rrset.rdatas.map(bytes => formatIpAddress({ family: bytes.length === 4 ? 4 : 6, bytes })),
+    );
+}
+
+/** The table of DESIGN §3, written out once more and independently of the program's own. */
+describe('the table of the policy groups', () => {
+  const cases: [string, Zone, boolean, Record<PolicyGroup, string>][] = [
+    [
+      'key secure, IKE ok',
+      { a: ['192.0.2.1'], keys: [{ key: K1 }] },
+      true,
+      row('clear', 'clear', 'sealed', 'sealed', 'sealed', 'refuse'),
+    ],
+    [
+      'key secure, IKE refused',
+      { a: ['192.0.2.1'], keys: [{ key: K2 }] },
+      true,
+      row('clear', 'clear', 'clear', 'refuse', 'refuse', 'refuse'),
+    ],
+    [
+      'key secure, no answer',
+      { a: ['192.0.2.1'], keys: [{ key: K1 }] },
+      false,
+      row('clear', 'clear', 'clear', 'refuse', 'refuse', 'refuse'),
+    ],
+    [
+      'no key, proven',
+      { a: ['192.0.2.1'] },
+      true,
+      row('clear', 'clear', 'clear', 'clear', 'refuse', 'refuse'),
+    ],
+    [
+      'unsigned zone, no key',
+      { a: ['192.0.2.1'], verdict: 'insecure' },
+      true,
+      row('clear', 'clear', 'clear', 'clear', 'refuse', 'refuse'),
+    ],
+    [
+      'unsigned zone with a key: it counts for nothing',
+      { a: ['192.0.2.1'], keys: [{ key: K1 }], verdict: 'insecure' },
+      true,
+      row('clear', 'clear', 'clear', 'clear', 'refuse', 'refuse'),
+    ],
+    [
+      'IPSECKEY bogus',
+      { a: ['192.0.2.1'], keys: [{ key: K1 }], keyVerdict: 'bogus' },
+      true,
+      row('clear', 'clear', 'refuse', 'refuse', 'refuse', 'refuse'),
+    ],
+    [
+      'IPSECKEY unknown',
+      { a: ['192.0.2.1'], keyVerdict: 'timeout' },
+      true,
+      row('clear', 'clear', 'refuse', 'refuse', 'refuse', 'refuse'),
+    ],
+    [
+      'the address itself bogus',
+      { a: ['192.0.2.1'], keys: [{ key: K1 }], verdict: 'bogus' },
+      true,
+      row('refuse', 'refuse', 'refuse', 'refuse', 'refuse', 'refuse'),
+    ],
+  ];
+  for (const [title, zone, answers, expected] of cases) {
+    for (const group of POLICY_GROUPS) {
+      test(`${title}: ${group} -> ${expected[group]}`, async () => {
+        const world = new World({ groups: { [group]: { cidrs: [], namePatterns: ['x.example'] } } });
+        world.zones.set('x.example.', zone);
+        if (answers) world.holders.set('192.0.2.1', [K1]);
+        const asked = world.ask('x.example.');
+        await world.pass(3_000);
+        const outcome = await asked;
+        assert.equal(outcomeOf(outcome), expected[group]);
+        if (expected[group] === 'refuse') {
+          assert.deepEqual(addressesIn(outcome), [], 'a refusal carries no address');
+          assert.ok(outcome.answer.ede?.[0]?.text, 'every refusal says why');
+        }
+        if (group === 'clear' || group === 'block')
+          assert.equal(world.negotiations.length, 0, 'no IKE tried');
+      });
+    }
+  }
+});
+
+function row(...cells: [string, string, string, string, string, string]): Record<PolicyGroup, string> {
+  return Object.fromEntries(POLICY_GROUPS.map((group, i) => [group, cells[i]])) as Record<
+    PolicyGroup,
+    string
+  >;
+}
+
+/** evil.example points at the address of bank.example; every order of asking must leave bank.example unchanged. */
+describe('who may speak for an address', () => {
+  const bank: Zone = { a: ['192.0.2.1'], keys: [{ key: K1 }] };
+  const evilIp = { kind: 'ipv4', address: parseIpAddress('203.0.113.66')!.bytes } as const;
+  const evils: [string, Zone][] = [
+    ['with a key of its own', { a: ['192.0.2.1'], keys: [{ key: K2 }] }],
+    ['with a foreign gateway', { a: ['192.0.2.1'], keys: [{ key: K2, gateway: evilIp }] }],
+    [
+      'with a gateway that is another address of its own',
+      { a: ['192.0.2.1', '203.0.113.66'], keys: [{ key: K2, gateway: evilIp }] },
+    ],
+    [
+      'with a gateway by name',
+      {
+        a: ['192.0.2.1'],
+        keys: [{ key: K2, gateway: { kind: 'name', name: Name.parseText('gw.evil.example.') } }],
+      },
+    ],
+    ['with a malformed key', { a: ['192.0.2.1'], keys: [{ key: { algorithm: 2, data: Uint8Array.of(0) } }] }],
+    ['without a key', { a: ['192.0.2.1'] }],
+    ['with a bogus key', { a: ['192.0.2.1'], keys: [{ key: K2 }], keyVerdict: 'bogus' }],
+    ['as an alias of it', { cname: 'bank.example.' }],
+  ];
+  for (const [title, evil] of evils) {
+    for (const order of ['evil bank', 'bank evil', 'evil bank evil bank', 'both at once']) {
+      for (const group of ['private-or-clear', 'private-if-published', 'private'] as const) {
+        test(`evil.example ${title}, asked ${order}, bank in ${group}`, async () => {
+          const world = new World({ groups: { [group]: { cidrs: [], namePatterns: ['bank.example'] } } });
+          world.zones.set('bank.example.', bank);
+          world.zones.set('evil.example.', evil);
+          world.zones.set('gw.evil.example.', { a: ['203.0.113.66'] });
+          world.holders.set('192.0.2.1', [K1]);
+          world.holders.set('203.0.113.66', [K2]);
+          const asks = order === 'both at once' ? ['evil', 'bank'] : order.split(' ');
+          const pending: { who: string; outcome: Promise<Outcome> }[] = [];
+          for (const who of asks) {
+            const outcome = world.ask(`${who}.example.`);
+            pending.push({ who, outcome });
+            if (order !== 'both at once') await outcome;
+          }
+          for (const { who, outcome } of pending) {
+            if (who !== 'bank') continue;
+            const result = await outcome;
+            assert.equal(outcomeOf(result), 'sealed');
+            assert.equal(result.story.addresses[0]?.fingerprint, fingerprintOf(K1));
+            assert.deepEqual(addressesIn(result), ['192.0.2.1']);
+          }
+          const carrying = [...world.children.values()].filter(child => child.address === '192.0.2.1');
+          assert.deepEqual([...new Set(carrying.map(child => child.fingerprint))], [fingerprintOf(K1)]);
+          assert.ok(
+            !world.negotiations.some(n => n.address === '203.0.113.66' && n.asked === 'bank.example.'),
+          );
+        });
+      }
+    }
+  }
+
+  test('a foreign gateway is never negotiated with', async () => {
+    const world = new World({});
+    world.zones.set('evil.example.', { a: ['192.0.2.1'], keys: [{ key: K2, gateway: evilIp }] });
+    world.holders.set('203.0.113.66', [K2]);
+    const outcome = await world.ask('evil.example.');
+    assert.equal(outcomeOf(outcome), 'clear');
+    assert.equal(world.negotiations.length, 0);
+    assert.match(outcome.story.addresses[0]!.why!, /gateway 203\.0\.113\.66/);
+  });
+
+  test('a gateway that is the address itself is accepted, by address and by name', async () => {
+    const self = parseIpAddress('192.0.2.1')!.bytes;
+    const gateways = [
+      { kind: 'ipv4', address: self } as const,
+      { kind: 'name', name: Name.parseText('bank.example.') } as const,
+      { kind: 'name', name: Name.parseText('alias.example.') } as const,
+    ];
+    for (const gateway of gateways) {
+      const world = new World({});
+      world.zones.set('bank.example.', { a: ['192.0.2.1'], keys: [{ key: K1, gateway }] });
+      world.zones.set('alias.example.', { a: ['192.0.2.1'] });
+      world.holders.set('192.0.2.1', [K1]);
+      assert.equal(outcomeOf(await world.ask('bank.example.')), 'sealed');
+    }
+  });
+
+  test('failure memory is per (address, key): a key that fails does not touch another key', async () => {
+    const world = new World({ groups: { private: { cidrs: [], namePatterns: ['*.example'] } } });
+    world.zones.set('evil.example.', { a: ['192.0.2.1'], keys: [{ key: K2 }] });
+    world.zones.set('bank.example.', bank);
+    world.holders.set('192.0.2.1', [K1]);
+    assert.equal(outcomeOf(await world.ask('evil.example.')), 'refuse');
+    assert.equal(outcomeOf(await world.ask('evil.example.')), 'refuse');
+    assert.equal(world.negotiations.length, 1, 'the second question met the memory');
+    assert.equal(outcomeOf(await world.ask('bank.example.')), 'sealed');
+    await world.pass(3_600_001);
+    await world.ask('evil.example.');
+    assert.equal(
+      world.negotiations.filter(n => n.keys.includes(fingerprintOf(K2))).length,
+      2,
+      'forgotten after its term',
+    );
+  });
+
+  test('two names with two keys at one address: each key is proved, in SAs of its own', async () => {
+    const world = new World({});
+    world.zones.set('one.example.', { a: ['192.0.2.1'], keys: [{ key: K1 }] });
+    world.zones.set('two.example.', { a: ['192.0.2.1'], keys: [{ key: K2 }] });
+    world.holders.set('192.0.2.1', [K1, K2]);
+    const one = await world.ask('one.example.');
+    const two = await world.ask('two.example.');
+    assert.equal(one.story.addresses[0]!.fingerprint, fingerprintOf(K1));
+    assert.equal(two.story.addresses[0]!.fingerprint, fingerprintOf(K2));
+    assert.equal(world.children.size, 2);
+  });
+
+  test('an IPv4-mapped IPv6 address is captured as the IPv4 address that it is', async () => {
+    const world = new World({});
+    world.zones.set('sly.example.', { aaaa: ['::ffff:192.0.2.1'], keys: [{ key: K1 }] });
+    world.holders.set('192.0.2.1', [K1]);
+    const outcome = await world.ask('sly.example.', TYPE.AAAA);
+    assert.equal(outcomeOf(outcome), 'sealed');
+    assert.equal(world.negotiations[0]!.address, '192.0.2.1');
+  });
+
+  test('a CNAME cannot lead a private name into a lenient group', async () => {
+    const world = new World({
+      groups: {
+        private: { cidrs: [], namePatterns: ['bank.example'] },
+        clear: { cidrs: [], namePatterns: ['*.cdn.example'] },
+      },
+    });
+    world.zones.set('bank.example.', { cname: 'x.cdn.example.' });
+    world.zones.set('x.cdn.example.', { a: ['192.0.2.1'] });
+    assert.equal(outcomeOf(await world.ask('bank.example.')), 'refuse');
+  });
+});
+
+describe('holding', () => {
+  test('patience ends the hold, the negotiation goes on, and the next question finds it done', async () => {
+    const world = new World({ default: 'private', patienceMillis: 500 });
+    world.zones.set('slow.example.', { a: ['192.0.2.1'], keys: [{ key: K1 }] });
+    const first = world.ask('slow.example.');
+    await world.pass(500);
+    const outcome = await first;
+    assert.equal(outcomeOf(outcome), 'refuse');
+    assert.match(outcome.answer.ede![0]!.text, /longer than 500 ms/);
+    assert.equal(world.capture.peers.running, 1);
+    const second = await world.ask('slow.example.');
+    assert.equal(outcomeOf(second), 'refuse', 'patience counts from the beginning of the negotiation');
+    assert.equal(world.negotiations.length, 1);
+  });
+
+  test('A and AAAA, and every name with the same key and address, share one negotiation each', async () => {
+    const world = new World({});
+    const zone: Zone = { a: ['192.0.2.1'], aaaa: ['2001:db8::1'], keys: [{ key: K1 }] };
+    world.zones.set('one.example.', zone);
+    world.zones.set('two.example.', zone);
+    world.holders.set('192.0.2.1', [K1]);
+    world.holders.set('2001:db8::1', [K1]);
+    const outcomes = await Promise.all([
+      world.ask('one.example.'),
+      world.ask('one.example.', TYPE.AAAA),
+      world.ask('two.example.'),
+      world.ask('one.example.'),
+    ]);
+    assert.deepEqual(outcomes.map(outcomeOf), ['sealed', 'sealed', 'sealed', 'sealed']);
+    assert.deepEqual(world.negotiations.map(n => n.address).sort(), ['192.0.2.1', '2001:db8::1']);
+  });
+
+  test('an answer that rests on a seal has a short life; others keep theirs', async () => {
+    const world = new World({});
+    world.zones.set('one.example.', { a: ['192.0.2.1'], keys: [{ key: K1 }] });
+    world.zones.set('plain.example.', { a: ['192.0.2.9'] });
+    world.holders.set('192.0.2.1', [K1]);
+    assert.equal((await world.ask('one.example.')).answer.ttlCapSeconds, 60);
+    assert.equal((await world.ask('plain.example.')).answer.ttlCapSeconds, undefined);
+  });
+
+  test('a seal that is gone is not an answer', async () => {
+    const world = new World({});
+    world.zones.set('one.example.', { a: ['192.0.2.1'], keys: [{ key: K1 }] });
+    world.holders.set('192.0.2.1', [K1]);
+    await world.ask('one.example.');
+    const [childId] = [...world.children.keys()];
+    world.capture.peers.closed(childId!);
+    assert.equal(outcomeOf(await world.ask('one.example.')), 'sealed');
+    assert.equal(world.negotiations.length, 2);
+  });
+
+  test('our own fault is not held against the peer', async () => {
+    const world = new World({ default: 'private' });
+    world.zones.set('one.example.', { a: ['192.0.2.1'], keys: [{ key: K1 }] });
+    world.holders.set('192.0.2.1', [K1]);
+    world.failWith = { code: 'unable', text: 'this kernel has no ESP' };
+    assert.equal(outcomeOf(await world.ask('one.example.')), 'refuse');
+    world.failWith = undefined;
+    assert.equal(outcomeOf(await world.ask('one.example.')), 'sealed');
+  });
+});
+
+describe('several addresses', () => {
+  const zone: Zone = { a: ['192.0.2.1', '192.0.2.2'], keys: [{ key: K1 }] };
+  test('those that fail are left out while others are sealed', async () => {
+    const world = new World({});
+    world.zones.set('multi.example.', zone);
+    world.holders.set('192.0.2.1', [K1]);
+    world.holders.set('192.0.2.2', [K2]);
+    const outcome = await world.ask('multi.example.');
+    assert.deepEqual(addressesIn(outcome), ['192.0.2.1']);
+    assert.equal(outcome.answer.authenticated, false, 'a part of an RRset is not the RRset that was signed');
+  });
+
+  test('a client that set DO gets all or nothing', async () => {
+    for (const group of ['private-or-clear', 'private'] as const) {
+      const world = new World({ default: group });
+      world.zones.set('multi.example.', zone);
+      world.holders.set('192.0.2.1', [K1]);
+      world.holders.set('192.0.2.2', [K2]);
+      const outcome = await world.ask('multi.example.', TYPE.A, true);
+      assert.deepEqual(addressesIn(outcome), group === 'private' ? [] : ['192.0.2.1', '192.0.2.2']);
+    }
+  });
+
+  test('at most eight are negotiated, and the rest is not answered', async () => {
+    const world = new World({});
+    const all = Array.from({ length: 12 }, (_, i) => `192.0.2.${i + 1}`);
+    world.zones.set('many.example.', { a: all, keys: [{ key: K1 }] });
+    for (const address of all) world.holders.set(address, [K1]);
+    assert.deepEqual(addressesIn(await world.ask('many.example.')), all.slice(0, 8));
+    assert.equal(world.negotiations.length, 8);
+  });
+
+  test('our own addresses are never captured', async () => {
+    const world = new World({ default: 'private', own: ['192.0.2.7'] });
+    world.zones.set('self.example.', { a: ['192.0.2.7', '127.0.0.1'], keys: [{ key: K1 }] });
+    assert.deepEqual(addressesIn(await world.ask('self.example.')), ['192.0.2.7', '127.0.0.1']);
+    assert.equal(world.negotiations.length, 0);
+  });
+});
+
+describe('doors past the capture', () => {
+  const withHints = (hint: string): Uint8Array =>
+    composeSvcb({
+      priority: 1,
+      target: Name.root,
+      params: [
+        { key: SVC_PARAM.ALPN, value: Uint8Array.of(2, 0x68, 0x32) },
+        { key: SVC_PARAM.IPV4HINT, value: parseIpAddress(hint)!.bytes },
+      ],
+    });
+  const question = (name: string, type: number) => ({
+    name: Name.parseText(name),
+    type,
+    dnssecOk: false,
+    checkingDisabled: false,
+  });
+
+  test('HTTPS hints that the capture would answer too pass, sealed', async () => {
+    const world = new World({});
+    world.zones.set('web.example.', {
+      a: ['192.0.2.1'],
+      keys: [{ key: K1 }],
+      https: [withHints('192.0.2.1')],
+    });
+    world.holders.set('192.0.2.1', [K1]);
+    const answer = await world.capture.answer(question('web.example.', TYPE.HTTPS));
+    assert.equal(addressHints(parseSvcb(answer.answer[0]!.rdatas[0]!)!).ipv4.length, 1);
+    assert.equal(world.children.size, 1, 'the hinted address was captured first');
+  });
+
+  test('other hints are taken out, and with them the claim to be authenticated', async () => {
+    const world = new World({});
+    world.zones.set('web.example.', {
+      a: ['192.0.2.1'],
+      keys: [{ key: K1 }],
+      https: [withHints('203.0.113.5')],
+    });
+    world.holders.set('192.0.2.1', [K1]);
+    const answer = await world.capture.answer(question('web.example.', TYPE.HTTPS));
+    const service = parseSvcb(answer.answer[0]!.rdatas[0]!)!;
+    assert.deepEqual(addressHints(service), { ipv4: [], ipv6: [] });
+    assert.equal(service.params[0]!.key, SVC_PARAM.ALPN);
+    assert.equal(answer.authenticated, false);
+    assert.deepEqual(answer.answer[0]!.signatures, []);
+  });
+
+  test('ANY is answered with as little as possible', async () => {
+    const world = new World({});
+    world.zones.set('web.example.', { a: ['192.0.2.1'] });
+    const answer = await world.capture.answer(question('web.example.', TYPE.ANY));
+    assert.deepEqual(
+      answer.answer.map(rrset => rrset.type),
+      [TYPE.HINFO],
+    );
+    assert.equal(world.lookups.length, 0);
+  });
+
+  test('bogus data of other types goes to a client that checks for itself, and to nobody else', async () => {
+    const world = new World({});
+    world.zones.set('web.example.', {
+      https: [composeSvcb({ priority: 1, target: Name.root, params: [] })],
+      verdict: 'bogus',
+    });
+    const refused = await world.capture.answer(question('web.example.', TYPE.MX));
+    assert.equal(refused.rcode, RCODE.SERVFAIL);
+    const passed = await world.capture.answer({
+      ...question('web.example.', TYPE.MX),
+      checkingDisabled: true,
+    });
+    assert.equal(passed.rcode, RCODE.NOERROR);
+    assert.equal(passed.authenticated, false);
+  });
+
+  test('checking disabled releases no address', async () => {
+    const world = new World({});
+    world.zones.set('web.example.', { a: ['192.0.2.1'], verdict: 'bogus' });
+    const answer = await world.capture.answer({
+      ...question('web.example.', TYPE.A),
+      checkingDisabled: true,
+    });
+    assert.equal(answer.rcode, RCODE.SERVFAIL);
+  });
+});
+
+describe('memory', () => {
+  test('forget closes peers and clears failures, by name, by address, and all', async () => {
+    const world = new World({});
+    world.zones.set('one.example.', { a: ['192.0.2.1'], keys: [{ key: K1 }] });
+    world.zones.set('bad.example.', { a: ['192.0.2.2'], keys: [{ key: K1 }] });
+    world.holders.set('192.0.2.1', [K1]);
+    world.holders.set('192.0.2.2', [K2]);
+    await world.ask('one.example.');
+    await world.ask('bad.example.');
+    const { peers } = world.capture;
+    assert.deepEqual(peers.forget({ name: 'one.example', addresses: [] }), { peers: 1, failures: 0 });
+    assert.equal(world.children.size, 0);
+    assert.deepEqual(peers.forget({ address: parseIpAddress('192.0.2.2')! }), { peers: 0, failures: 1 });
+    await world.ask('one.example.');
+    await world.ask('bad.example.');
+    assert.deepEqual(peers.forget({ all: true }), { peers: 1, failures: 1 });
+    assert.equal(peers.knows(parseIpAddress('192.0.2.1')!), false);
+    assert.equal(peers.knows(parseIpAddress('192.0.2.2')!), false);
+  });
+
+  test('the refusal is the reason a person can act on', async () => {
+    const world = new World({ default: 'private' });
+    world.zones.set('wrong.example.', { a: ['192.0.2.1'], keys: [{ key: K2 }] });
+    world.holders.set('192.0.2.1', [K1]);
+    const { answer } = await world.ask('wrong.example.');
+    assert.deepEqual(answer.ede, [
+      { code: EDE.BLOCKED, text: 'wrong.example. at 192.0.2.1: the peer holds another key' },
+    ]);
+    await settle();
+  });
+});

@@ -1,0 +1,194 @@
+/** A small world for the capture: zones as plain data, peers that hold keys, a clock that only moves when told. */
+import { type IpAddress, formatIpAddress, parseIpAddress } from '../../../resolver/address.ts';
+import { Capture } from '../../../resolver/capture/capture.ts';
+import { PolicyGroups, type GroupEntries, type PolicyGroup } from '../../../resolver/capture/groups.ts';
+import type {
+  Negotiation,
+  NegotiationFailure,
+  NegotiationOutcome,
+  NegotiationPeer,
+  PublicKey,
+} from '../../../resolver/capture/interfaces.ts';
+import { fingerprintOf } from '../../../resolver/capture/keys.ts';
+import { composeIpseckey, type IpseckeyGateway } from '../../../resolver/dns/ipseckey.ts';
+import { Name } from '../../../resolver/dns/name.ts';
+import type { Rrset } from '../../../resolver/dns/rrset.ts';
+import { RCODE, TYPE } from '../../../resolver/dns/types.ts';
+import type { Resolution, Verdict } from '../../../resolver/dnssec/types.ts';
+
+export type Zone = {
+  a?: string[];
+  aaaa?: string[];
+  keys?: { key: PublicKey; gateway?: IpseckeyGateway; precedence?: number }[];
+  cname?: string;
+  verdict?: Verdict;
+  keyVerdict?: Verdict | 'timeout';
+  https?: Uint8Array[];
+};
+
+/** A key that is nothing but its number: the world's negotiator compares bytes. */
+export function keyNumber(number: number): PublicKey {
+  return { algorithm: 4, data: new Uint8Array(32).fill(number) };
+}
+
+export class World {
+  readonly zones = new Map<string, Zone>();
+  /** Which keys the host at an address holds; an address that is not here never answers. */
+  readonly holders = new Map<string, PublicKey[]>();
+  readonly lookups: string[] = [];
+  /** Every negotiation begun, with the keys it was to prove, and how it ended. */
+  readonly negotiations: { address: string; keys: string[]; asked?: string; ended?: string }[] = [];
+  /** Children that stand in the kernel: id to address and fingerprint. */
+  readonly children = new Map<number, { address: string; fingerprint: string }>();
+  readonly capture: Capture;
+  now = 1_000;
+  failWith: NegotiationFailure | undefined;
+  readonly #sleepers: { at: number; wake: () => void }[] = [];
+  #nextChild = 1;
+
+  constructor(options: {
+    default?: PolicyGroup;
+    groups?: Partial<Record<PolicyGroup, GroupEntries>>;
+    own?: string[];
+    patienceMillis?: number;
+  }) {
+    this.capture = new Capture({
+      lookup: { lookup: async (name, type) => this.#resolve(name, type) },
+      groups: new PolicyGroups({
+        default: options.default ?? 'private-or-clear',
+        groups: options.groups ?? {},
+      }),
+      negotiator: {
+        begin: address => this.#begin(address),
+        close: childId => void this.children.delete(childId),
+      },
+      local: { isOurs: address => (options.own ?? []).includes(formatIpAddress(address)) },
+      patienceMillis: options.patienceMillis ?? 2_000,
+      now: () => this.now,
+      unixNow: () => 1_700_000_000_000 + this.now,
+      sleep: (millis, signal) =>
+        new Promise(resolve => {
+          signal.addEventListener('abort', () => resolve(), { once: true });
+          this.#sleepers.push({ at: this.now + millis, wake: resolve });
+        }),
+    });
+  }
+
+  /** Lets time pass and wakes whoever slept that long. */
+  async pass(millis: number): Promise<void> {
+    await settle();
+    this.now += millis;
+    for (const sleeper of this.#sleepers.splice(0)) {
+      if (sleeper.at <= this.now) sleeper.wake();
+      else this.#sleepers.push(sleeper);
+    }
+    await settle();
+  }
+
+  ask(name: string, type: number = TYPE.A, dnssecOk = false) {
+    return this.capture.capture({ name: Name.parseText(name), type, dnssecOk, checkingDisabled: false });
+  }
+
+  #begin(address: IpAddress): Negotiation {
+    const text = formatIpAddress(address);
+    const record: (typeof this.negotiations)[number] = { address: text, keys: [] };
+    this.negotiations.push(record);
+    let end: (outcome: NegotiationOutcome) => void = () => {};
+    return {
+      prove: (peer: NegotiationPeer) => {
+        record.keys = peer.keys.map(fingerprintOf);
+        record.asked = peer.asked.toText();
+        return new Promise(resolve => {
+          end = outcome => {
+            record.ended = outcome.ok ? 'sealed' : outcome.failure.code;
+            resolve(outcome);
+          };
+          const held = this.holders.get(text);
+          if (!held) return;
+          if (this.failWith) return end({ ok: false, failure: this.failWith });
+          const key = peer.keys.find(candidate =>
+            held.some(own => fingerprintOf(own) === fingerprintOf(candidate)),
+          );
+          if (!key)
+            return end({ ok: false, failure: { code: 'not-proven', text: 'the peer holds another key' } });
+          const childId = this.#nextChild++;
+          this.children.set(childId, { address: text, fingerprint: fingerprintOf(key) });
+          end({ ok: true, seal: { childId, key, mode: 'transport', suite: 'test', times: {} } });
+        });
+      },
+      cancel: () => {
+        record.ended = 'cancelled';
+        end({ ok: false, failure: { code: 'cancelled', text: 'cancelled' } });
+      },
+    };
+  }
+
+  #resolve(name: Name, type: number): Resolution {
+    this.lookups.push(`${name.toText()} ${type}`);
+    const answer: Rrset[] = [];
+    let at = name;
+    let zone = this.zones.get(name.toText());
+    let verdict: Verdict = zone?.verdict ?? 'secure';
+    while (zone?.cname) {
+      const target = Name.parseText(zone.cname);
+      answer.push(rrset(at, TYPE.CNAME, [target.wire]));
+      at = target;
+      zone = this.zones.get(at.toText());
+      verdict = weakest(verdict, zone?.verdict ?? 'secure');
+    }
+    if (type === TYPE.IPSECKEY && zone?.keyVerdict === 'timeout') {
+      return {
+        ...empty(name, type, at),
+        rcode: RCODE.SERVFAIL,
+        outcome: 'failure',
+        verdict: 'indeterminate',
+      };
+    }
+    if (type === TYPE.IPSECKEY && zone?.keyVerdict) verdict = zone.keyVerdict as Verdict;
+    const rdatas = zone ? rdatasOf(zone, type) : [];
+    if (rdatas.length > 0) answer.push(rrset(at, type, rdatas));
+    return { ...empty(name, type, at), answer, verdict, outcome: rdatas.length > 0 ? 'positive' : 'nodata' };
+  }
+}
+
+function rdatasOf(zone: Zone, type: number): Uint8Array[] {
+  if (type === TYPE.A) return (zone.a ?? []).map(text => parseIpAddress(text)!.bytes);
+  if (type === TYPE.AAAA) return (zone.aaaa ?? []).map(text => parseIpAddress(text)!.bytes);
+  if (type === TYPE.HTTPS) return zone.https ?? [];
+  if (type !== TYPE.IPSECKEY) return [];
+  return (zone.keys ?? []).map(({ key, gateway, precedence }) =>
+    composeIpseckey({
+      precedence: precedence ?? 10,
+      algorithm: key.algorithm,
+      gateway: gateway ?? { kind: 'none' },
+      publicKey: key.data,
+    }),
+  );
+}
+
+function rrset(name: Name, type: number, rdatas: Uint8Array[]): Rrset {
+  return { name, type, class: 1, ttlSeconds: 300, rdatas, signatures: [Uint8Array.of(0)] };
+}
+
+function empty(name: Name, type: number, canonicalName: Name): Resolution {
+  return {
+    question: { name, type },
+    rcode: RCODE.NOERROR,
+    verdict: 'secure',
+    answer: [],
+    authority: [],
+    canonicalName,
+    outcome: 'nodata',
+    ttlSeconds: 300,
+  };
+}
+
+function weakest(a: Verdict, b: Verdict): Verdict {
+  const order: Verdict[] = ['bogus', 'indeterminate', 'insecure', 'secure'];
+  return order[Math.min(order.indexOf(a), order.indexOf(b))]!;
+}
+
+/** Lets every promise that can go on go on. */
+export async function settle(): Promise<void> {
+  for (let i = 0; i < 20; i++) await Promise.resolve();
+}
