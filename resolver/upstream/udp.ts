@@ -67,7 +67,9 @@ function converse(
       } else if (judgement === 'truncated') {
         resolve({ kind: 'truncated' });
       } else {
-        resolve({ kind: 'message', message, rejection: judgement === 'rejection' });
+        // A Buffer's slice() is a view; what is parsed from a plain Uint8Array are copies that keep nothing else alive.
+        const bytes = new Uint8Array(message.buffer, message.byteOffset, message.length);
+        resolve({ kind: 'message', message: bytes, rejection: judgement === 'rejection' });
       }
     });
     // Connected, the kernel drops what others send before it costs us anything, and tells us of a closed port.

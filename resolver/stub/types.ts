@@ -1,0 +1,34 @@
+/** What the stub asks of the rest of the program, and what it gets. */
+import type { ExtendedError } from '../dns/edns.ts';
+import type { Name } from '../dns/name.ts';
+import type { Rrset } from '../dns/rrset.ts';
+
+/** A question of class IN by a client that may ask. */
+export type StubQuestion = {
+  name: Name;
+  type: number;
+  class: number;
+  /** The client set DO: it gets signatures and proofs. */
+  dnssecOk: boolean;
+  checkingDisabled: boolean;
+  /** Who asked first; equal questions that came while this one was in flight get the same answer. */
+  client: { address: string; transport: 'udp' | 'tcp' };
+};
+
+/**
+ * What to answer.
+ *
+ * `authenticated`: every RRset is DNSSEC-secure; AD is set for clients that can make use of it. Signatures and denial
+ * proofs may be present, they are left out for clients without DO. `ttlCapSeconds`: no TTL goes out higher.
+ */
+export type StubAnswer = {
+  readonly rcode: number;
+  readonly authenticated: boolean;
+  readonly answer: readonly Rrset[];
+  readonly authority: readonly Rrset[];
+  readonly ede?: readonly ExtendedError[];
+  readonly ttlCapSeconds?: number;
+};
+
+/** Finds the answer. The signal fires when no client waits any more; what is returned then goes nowhere. */
+export type StubHandler = (question: StubQuestion, signal: AbortSignal) => Promise<StubAnswer>;
