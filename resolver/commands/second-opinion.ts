@@ -28,8 +28,8 @@ type PacketCodec = {
 const packet = createRequire(import.meta.url)('dns-packet') as PacketCodec;
 
 const PATIENCE_MILLIS = 3000;
-/** IPSECKEY has no name in dns-packet, so its RDATA comes as bytes. */
-const IPSECKEY = 'UNKNOWN_45';
+/** dns-packet knows its number but not its form: the RDATA comes as bytes. */
+const IPSECKEY = 'IPSECKEY';
 
 /** What a server says is at a name. */
 export type RecordAnswer = {
