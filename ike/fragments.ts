@@ -36,7 +36,8 @@ export type Reassembled =
  * RFC 7383 §2.6: a fragment seen before is a duplicate; a smaller total than the one in work is refused; a greater total
  * starts over, since the peer fragments anew with smaller pieces. Refused too: fragment 0, a number beyond its total,
  * more fragments or bytes than the limits, an empty fragment, another message ID than the one in work. A refused fragment
- * leaves the state as it was. `state` is changed in place.
+ * leaves the state as it was. `state` is changed in place. Once complete the state is gone: whoever keeps the message window
+ * must not bring fragments of a message ID that it already answered.
  */
 export function addFragment(
   state: Reassembly | undefined,

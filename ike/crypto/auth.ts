@@ -1,6 +1,6 @@
 import { constants, type KeyObject, createSecretKey, sign, timingSafeEqual, verify } from 'node:crypto';
 import type { LocalKey, PublicKey } from '../types.ts';
-import { concat, equalBytes } from '../wire/bytes.ts';
+import { concat, equalBytes, plain } from '../wire/bytes.ts';
 import { AuthMethod, HashAlgorithm } from '../wire/numbers.ts';
 import type { AuthPayload } from '../wire/opaque.ts';
 import type { Hash } from './algorithms.ts';
@@ -65,7 +65,7 @@ export function signAuth({ key, scheme, method }: Signer, octets: Uint8Array): A
   if (method !== AuthMethod.SIGNATURE) {
     const hash = method === AuthMethod.ECDSA_256 ? 'sha256' : 'sha384';
     const data = sign(hash, octets, { key: key.privateKey, dsaEncoding: 'ieee-p1363' });
-    return { kind: 'AUTH', method, data };
+    return { kind: 'AUTH', method, data: plain(data) };
   }
   const identifier = identifiers.get(scheme)!;
   const { hash, options } = signatureParameters(scheme);
@@ -84,9 +84,8 @@ export function verifyAuth(auth: AuthPayload, octets: Uint8Array, keys: readonly
   const claim = readClaim(auth);
   if (typeof claim === 'string') return { verified: false, why: claim };
   const { scheme, signature } = claim;
-  const candidates = keys.filter(key => fits(claim, key));
+  const candidates = keys.filter(key => fits(claim, key)).slice(0, maximumCandidateKeys);
   if (candidates.length === 0) return { verified: false, why: `no key for ${scheme}` };
-  if (candidates.length > maximumCandidateKeys) return { verified: false, why: 'too many candidate keys' };
   const { hash, options } = signatureParameters(scheme);
   const encoding = claim.plain ? { dsaEncoding: 'ieee-p1363' as const } : options;
   for (const key of candidates) {

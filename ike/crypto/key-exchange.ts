@@ -7,7 +7,7 @@ import {
   type ECDH,
   type KeyObject,
 } from 'node:crypto';
-import { concat } from '../wire/bytes.ts';
+import { concat, plain } from '../wire/bytes.ts';
 import { invalidSyntax } from '../wire/error.ts';
 import { Group, groupAlgorithm, required } from './algorithms.ts';
 
@@ -30,18 +30,18 @@ export function generateKeyShare(group: number, random: Random): KeyShare {
   if (group === Group.CURVE25519) {
     const secret = x25519PrivateKey(random(32));
     const { x } = createPublicKey(secret).export({ format: 'jwk' });
-    return { group, publicValue: Buffer.from(x!, 'base64url'), secret };
+    return { group, publicValue: new Uint8Array(Buffer.from(x!, 'base64url')), secret };
   }
   if (group === Group.MODP_2048) {
     // 384 bits: beyond twice the 112 bits of strength that the group has (RFC 3526 §8).
     const secret = modpPrivateKey(concat([Uint8Array.of(1), random(48)]));
     // 2^x mod p is what a "peer" of public value 2 would share with us: no need to take our own value out of DER.
     const publicValue = diffieHellman({ privateKey: secret, publicKey: modpPublicKey(generator) });
-    return { group, publicValue, secret };
+    return { group, publicValue: plain(publicValue), secret };
   }
   const secret = createECDH(curveName(group));
   secret.setPrivateKey(curveScalar(group, random));
-  return { group, publicValue: secret.getPublicKey().subarray(1), secret };
+  return { group, publicValue: plain(secret.getPublicKey()).subarray(1), secret };
 }
 
 /**
@@ -56,14 +56,14 @@ export function deriveShared(share: KeyShare, peerPublic: Uint8Array): Uint8Arra
   try {
     if ('computeSecret' in share.secret) {
       // OpenSSL refuses what is not on the curve; both curves have cofactor 1.
-      return share.secret.computeSecret(concat([Uint8Array.of(4), peerPublic]));
+      return plain(share.secret.computeSecret(concat([Uint8Array.of(4), peerPublic])));
     }
     if (share.group === Group.MODP_2048) checkModpRange(peerPublic);
     const publicKey =
       share.group === Group.MODP_2048 ? modpPublicKey(peerPublic) : x25519PublicKey(peerPublic);
     const shared = diffieHellman({ privateKey: share.secret, publicKey });
     if (shared.every(byte => byte === 0)) throw new Error('shared secret is zero');
-    return shared;
+    return plain(shared);
   } catch (error) {
     throw invalidSyntax(`${name}: public value refused (${error instanceof Error ? error.message : error})`);
   }

@@ -1,6 +1,6 @@
 import { createHmac, createSecretKey, type KeyObject } from 'node:crypto';
 import type { SaKeys } from '../types.ts';
-import { concat } from '../wire/bytes.ts';
+import { concat, plain } from '../wire/bytes.ts';
 import {
   type ChildSuite,
   type EncrAlgorithm,
@@ -33,7 +33,7 @@ export type ChildCipher = SaKeys['cipher'];
 export function prf(prfId: number, key: KeyObject, ...data: Uint8Array[]): Uint8Array {
   const hmac = createHmac(hashOf(prfId).hash, key);
   for (const part of data) hmac.update(part);
-  return hmac.digest();
+  return plain(hmac.digest());
 }
 
 /**

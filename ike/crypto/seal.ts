@@ -1,5 +1,5 @@
 import { createCipheriv, createDecipheriv, createHmac, type KeyObject, timingSafeEqual } from 'node:crypto';
-import { concat, writeU16 } from '../wire/bytes.ts';
+import { concat, plain, writeU16 } from '../wire/bytes.ts';
 import { invalidSyntax } from '../wire/error.ts';
 import { composeHeader, type Header, headerBytes } from '../wire/header.ts';
 import { PayloadType } from '../wire/numbers.ts';
@@ -190,7 +190,7 @@ export class Opener {
     } catch {
       return undefined;
     }
-    return plaintext;
+    return plain(plaintext);
   }
 
   #openCbc(

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { concat, readU16, writeU16 } from './bytes.ts';
+import { concat, plain, readU16, writeU16 } from './bytes.ts';
 import { invalidSyntax } from './error.ts';
 import { NotifyType, notifyName, ProtocolId } from './numbers.ts';
 
@@ -124,5 +124,5 @@ export function natDetectionHash(
   view.setBigUint64(8, spiResponder);
   input.set(address, 16);
   view.setUint16(16 + address.length, port);
-  return createHash('sha1').update(input).digest();
+  return plain(createHash('sha1').update(input).digest());
 }

@@ -24,6 +24,14 @@ import {
 import { composeSa, parseSa, type SaPayload } from './sa.ts';
 import { composeTs, parseTs, type TsPayload } from './traffic-selectors.ts';
 
+/**
+ * The door of the codec: whole messages and chains of payloads.
+ *
+ * parseMessage, parsePayloads, composeMessage, composePayloads; payloadType; findPayload, findNotify, notifies, hashAlgorithms;
+ * types Message, Encrypted, Payload. The payloads themselves: sa.ts, opaque.ts (KE, Nonce, AUTH, CERT, CERTREQ, Vendor ID,
+ * EAP), identity.ts, notify.ts, delete.ts, traffic-selectors.ts, config.ts; header.ts; numbers.ts; error.ts.
+ */
+
 /** A payload of a type we do not know, without the critical bit: kept, otherwise ignored. */
 export type UnknownPayload = { kind: 'unknown'; type: number; body: Uint8Array };
 

@@ -121,10 +121,10 @@ test('refused: chains whose lengths do not fit', () => {
   assert.equal(chainVerdict(43, '00 00 0004 00'), 7);
   assert.equal(chainVerdict(43, '2b 00 0004'), 7);
   assert.equal(chainVerdict(0, '00'), 7);
-  assert.equal(chainVerdict(43, '2b 00 0004'.repeat(127) + '00 00 0004'), 'fine');
-  assert.equal(chainVerdict(43, '2b 00 0004'.repeat(128) + '00 00 0004'), 7);
-  assert.equal(chainVerdict(41, '29 00 0008 00000001'.repeat(63) + '00 00 0008 00000001'), 'fine');
-  assert.equal(chainVerdict(41, '29 00 0008 00000001'.repeat(64) + '00 00 0008 00000001'), 7);
+  assert.equal(chainVerdict(43, `${'2b 00 0004'.repeat(127)} 00 00 0004`), 'fine');
+  assert.equal(chainVerdict(43, `${'2b 00 0004'.repeat(128)} 00 00 0004`), 7);
+  assert.equal(chainVerdict(41, `${'29 00 0008 00000001'.repeat(63)} 00 00 0008 00000001`), 'fine');
+  assert.equal(chainVerdict(41, `${'29 00 0008 00000001'.repeat(64)} 00 00 0008 00000001`), 7);
 });
 
 test('refused: a second payload of a kind that comes once, and SK or SKF inside a chain', () => {
