@@ -34,8 +34,14 @@ export function fqdn(name: string): Identity {
   return { type: 'fqdn', data: new TextEncoder().encode(name) };
 }
 
+/** Dotted IPv4, or IPv6 of the form net::host. */
 export function ip(text: string): IpAddress {
-  return { family: 4, bytes: Uint8Array.from(text.split('.'), Number) };
+  if (!text.includes(':')) return { family: 4, bytes: Uint8Array.from(text.split('.'), Number) };
+  const [net, host] = text.split('::');
+  const bytes = Buffer.alloc(16);
+  bytes.write(net!, 'hex');
+  bytes.writeUInt16BE(Number.parseInt(host!, 16), 14);
+  return { family: 6, bytes: new Uint8Array(bytes) };
 }
 
 /** One key of each kind for all tests: generating RSA keys takes longer than any handshake. */
