@@ -7,6 +7,8 @@ import type { Hash } from './algorithms.ts';
 import { prf } from './prf.ts';
 import { publicKeyObject } from './public-key.ts';
 
+/** AUTH payloads: signedOctets, chooseSigner, usableSigners, signAuth, verifyAuth, nullAuth, verifyNullAuth; what we announce. */
+
 /** How a signature was (or will be) made. PKCS1 is RSASSA-PKCS1-v1_5; ECDSA's hash is independent of its curve. */
 export type Scheme =
   | 'rsa-pss-sha2-256'

@@ -11,6 +11,8 @@ import { concat, plain } from '../wire/bytes.ts';
 import { invalidSyntax } from '../wire/error.ts';
 import { Group, groupAlgorithm, required } from './algorithms.ts';
 
+/** The key exchange methods of ike/crypto/algorithms.ts: generateKeyShare, deriveShared; types KeyShare, Random. */
+
 /** `length` unpredictable bytes; injected, so that a handshake can be replayed. */
 export type Random = (length: number) => Uint8Array;
 
@@ -36,7 +38,7 @@ export function generateKeyShare(group: number, random: Random): KeyShare {
     // 384 bits: beyond twice the 112 bits of strength that the group has (RFC 3526 §8).
     const secret = modpPrivateKey(concat([Uint8Array.of(1), random(48)]));
     // 2^x mod p is what a "peer" of public value 2 would share with us: no need to take our own value out of DER.
-    const publicValue = diffieHellman({ privateKey: secret, publicKey: modpPublicKey(generator) });
+    const publicValue = diffieHellman({ privateKey: secret, publicKey: generatorKey });
     return { group, publicValue: plain(publicValue), secret };
   }
   const secret = createECDH(curveName(group));
@@ -117,6 +119,9 @@ const modpAlgorithm = der(
   Buffer.from('06092a864886f70d010301', 'hex'),
   der(0x30, derInteger(prime2048), derInteger(generator)),
 );
+
+/** The generator as a public value; kept, since every import costs as much as half a derivation. */
+const generatorKey = modpPublicKey(generator);
 
 function modpPrivateKey(exponent: Uint8Array): KeyObject {
   const version = derInteger(Uint8Array.of(0));

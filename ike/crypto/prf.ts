@@ -14,6 +14,8 @@ import {
   required,
 } from './algorithms.ts';
 
+/** Key derivation: prf, prfPlus, skeyseed, skeyseedRekey, deriveIkeKeys, deriveChildKeys; algorithmsOf checks a suite. */
+
 /** All keys of an IKE SA, RFC 7296 §2.14: SK_d, and per direction SK_a (none with AEAD), SK_e with its salt, SK_p. */
 export type IkeKeys = { skD: KeyObject; initiator: DirectionKeys; responder: DirectionKeys };
 

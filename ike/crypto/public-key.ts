@@ -10,6 +10,12 @@ import type { LocalKey, PublicKey } from '../types.ts';
 import { concat, equalBytes } from '../wire/bytes.ts';
 import { invalidSyntax } from '../wire/error.ts';
 
+/**
+ * Keys between DNS form, KeyObject and PEM.
+ *
+ * publicKeyObject, publicKeyOf, localKey; generateKey, loadPrivateKey, privateKeyPem; fingerprint, samePublicKey, keyName.
+ */
+
 /** Kinds of keys that we can make and use. */
 export type KeyKind = 'rsa-2048' | 'rsa-3072' | 'p-256' | 'p-384' | 'ed25519' | 'ed448';
 

@@ -8,6 +8,8 @@ import type { EncrAlgorithm, IkeSuite, IntegAlgorithm } from './algorithms.ts';
 import type { Random } from './key-exchange.ts';
 import { algorithmsOf, type DirectionKeys } from './prf.ts';
 
+/** SK and SKF payloads: sealMessage, sealFragments, openMessage over a Sealer or Opener per direction of an IKE SA. */
+
 /** More fragments than this are neither sent nor taken. */
 export const maximumFragments = 64;
 

@@ -3,7 +3,12 @@ import test from 'node:test';
 import fc from 'fast-check';
 import { concat } from '../../../ike/wire/bytes.ts';
 import { WireError } from '../../../ike/wire/error.ts';
-import type { Header } from '../../../ike/wire/header.ts';
+import {
+  addNonEspMarker,
+  type Header,
+  headerOfLaterVersion,
+  stripNonEspMarker,
+} from '../../../ike/wire/header.ts';
 import { identityOf, identityPayload } from '../../../ike/wire/identity.ts';
 import {
   hashAlgorithmsOf,
@@ -166,6 +171,8 @@ test('refused: SA payloads', () => {
   assert.equal(sa(`00 00 0010 01 01 00 02 ${transform}`), 7, 'two transforms announced, one there');
   assert.equal(sa('00 00 0010 01 01 00 01 03 00 0008 02 00 0005'), 7, 'another transform announced');
   assert.equal(sa('00 00 0010 01 01 00 01 00 00 0007 02 00 0005'), 7, 'transform length');
+  assert.equal(sa('00 00 0010 01 01 00 01 00 00 0009 02 00 0005'), 7, 'transform beyond its proposal');
+  assert.equal(sa('00 00 000f 01 01 00 01 00 00 0007 02 00 00'), 7, 'transform cut short');
   assert.equal(sa(`00 00 0010 01 01 00 00 ${transform}`), 7, 'no transforms announced');
   assert.equal(sa(`00 00 0010 01 01 09 01 ${transform}`), 7, 'SPI beyond the proposal');
   assert.equal(sa(`00 00 0014 01 03 04 01 00000000 ${transform}`), 7, 'SPI zero');
@@ -321,6 +328,24 @@ test('refused: headers', () => {
   assert.equal(header(`${i}${o} 00 20 22 20 00000000 0000001c`), 'fine', 'COOKIE answers may lack SPIr');
 });
 
+test('ports 500 and 4500: the non-ESP marker, and what has none', () => {
+  assert.deepEqual(stripNonEspMarker(hex('00000000 0102')), hex('0102'));
+  assert.deepEqual(stripNonEspMarker(addNonEspMarker(hex('0102'))), hex('0102'));
+  assert.deepEqual(stripNonEspMarker(hex('00000000')), hex(''));
+  for (const other of ['', 'ff', '000000', '00000001 00000001', '01000000 00000000']) {
+    assert.equal(stripNonEspMarker(hex(other)), undefined, other);
+  }
+});
+
+test('a request of a later version gives enough to answer it', () => {
+  const later = (text: string) => headerOfLaterVersion(hex(text));
+  const spis = '0102030405060708 0000000000000000';
+  assert.deepEqual(later(`${spis} 00 30 22 08 00000000 0000001c`), init);
+  assert.equal(later(`${spis} 00 30 22 20 00000000 0000001c`), undefined, 'a response');
+  assert.equal(later(`${spis} 00 20 22 08 00000000 0000001c`), undefined, 'our version');
+  assert.equal(later(`${spis} 00 30 22 08 00000000 000000`), undefined, 'too short');
+});
+
 test('SK and SKF: found, and refused where they may not be', () => {
   const head = (exchange: string, next: string, length: string) =>
     `0102030405060708 0807060504030201 ${next} 20 ${exchange} 08 00000001 ${length}`;
@@ -334,6 +359,7 @@ test('SK and SKF: found, and refused where they may not be', () => {
   assert.deepEqual(skf.encrypted?.fragment, { number: 1, total: 2 });
   assert.equal(skf.encrypted?.associatedData.length, 36);
   const drop = (text: string) => verdict(() => parseMessage(hex(text)));
+  assert.equal(drop(`${head('23', '35', '00000028')} 00 00 000c 00020002 01020304`), 'fine', 'the last one');
   assert.equal(drop(`${head('23', '35', '00000028')} 23 00 000c 00000002 01020304`), 'drop', 'fragment 0');
   assert.equal(drop(`${head('23', '35', '00000028')} 23 00 000c 00030002 01020304`), 'drop', '3 of 2');
   assert.equal(drop(`${head('23', '35', '00000022')} 23 00 0006 0001`), 'drop', 'SKF cut short');
