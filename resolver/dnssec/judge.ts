@@ -34,6 +34,8 @@ type Judgement = { verdict: Verdict; ede?: ExtendedError; rrset: Rrset; proofs: 
 
 /** More signers than this in one RRset or denial have no honest use. */
 const MAX_SIGNERS = 3;
+/** Of an answer to ANY, which may always be a subset (RFC 8482 §4.1). */
+const MAX_RRSETS = 24;
 
 /** Judges one message; made anew for each, so that its denials are verified once however many aliases need them. */
 export class MessageJudge {
@@ -73,7 +75,7 @@ export class MessageJudge {
     const dname = this.#dnameAbove(name);
     if (dname !== undefined) return this.#judgeDname(dname, name, type);
     const found = this.#answer.filter(rrset => rrset.name.equals(name) && matches(rrset.type, type));
-    if (found.length > 0) return this.#judgePositive(found);
+    if (found.length > 0) return this.#judgePositive(found.slice(0, MAX_RRSETS));
     const cname = this.#answer.find(rrset => rrset.name.equals(name) && rrset.type === TYPE.CNAME);
     return cname === undefined ? this.#judgeAbsence(name, type) : this.#judgeCname(cname);
   }
@@ -149,8 +151,11 @@ export class MessageJudge {
     const unverified = { answer: [], authority: seen, ttlSeconds: negativeTtl(seen) };
     let best: Step | undefined;
     const nsecs = seen.filter(rrset => rrset.type !== TYPE.SOA);
-    for (const signer of this.#signers([...nsecs, ...seen], governed)) {
+    for (const signer of this.#signers([...nsecs, ...seen], governed, nxdomain)) {
       const trust = await this.#chain.ofSigner(signer, this.#work);
+      // RFC 6840 §5.10, accept any success: a zone above the closest anchor may prove that there is nothing, no more.
+      const above = !this.#chain.mayJudge(signer, governed);
+      if (above && trust.status !== 'secure') continue;
       let step: Step;
       if (trust.status === 'secure') {
         const denial = await this.#denial(trust);
@@ -162,6 +167,7 @@ export class MessageJudge {
       } else {
         step = { kind: 'end', outcome: claimed, verdict: trust.status, ede: trust.ede, ...unverified };
       }
+      if (above && step.verdict !== 'secure') continue;
       if (best === undefined || rank(step.verdict) < rank(best.verdict)) best = step;
       if (best.verdict === 'secure') break;
     }
@@ -181,13 +187,14 @@ export class MessageJudge {
     return made;
   }
 
-  /** The zones that sign these RRsets and may speak for `name`, in order of appearance. */
-  #signers(rrsets: readonly Rrset[], name: Name): Name[] {
+  /** The zones that sign these RRsets and may speak for `name`, in order of appearance; `all` also those above its anchor. */
+  #signers(rrsets: readonly Rrset[], name: Name, all: boolean = false): Name[] {
     const found = new Map<string, Name>();
     for (const rrset of rrsets) {
       for (const rdata of rrset.signatures) {
         const signer = parseRrsig(rdata)?.signer;
-        if (signer === undefined || !this.#chain.mayJudge(signer, name)) continue;
+        if (signer === undefined || !name.isSubdomainOf(signer)) continue;
+        if (!all && !this.#chain.mayJudge(signer, name)) continue;
         if (found.size < MAX_SIGNERS) found.set(signer.key, signer);
       }
     }
