@@ -7,10 +7,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import yargs, { type Argv } from 'yargs';
 import { formatIpAddress, parseIpAddress } from './address.ts';
-import { keygen, record } from './commands/keys.ts';
 import { paint, print, printJson } from './commands/terminal.ts';
-import { up } from './commands/up.ts';
-import { explanationText, forgetText, statusText } from './commands/views.ts';
 import { ConfigurationError, DEFAULT_FILE, loadConfiguration } from './config.ts';
 import { printConfiguration } from './config/print.ts';
 import { jsonSchema, SETTINGS } from './config/schema.ts';
@@ -26,6 +23,9 @@ const COMMANDS = ['up', 'keygen', 'record', 'status', 'explain', 'forget', 'conf
 const OTHER_FLAGS = ['config', 'json', 'out', 'name', 'address', 'check', 'server', 'type', 'all', 'print'];
 
 const NO_COMMAND = `expected a command: ${COMMANDS.join(', ')}`;
+
+// Each command loads its own module when it runs: starting is quick, and the resolver never holds what only the
+// command line may use (dns-packet).
 
 /** The command line does not fit: exit code 2. */
 class UsageError extends Error {}
@@ -62,7 +62,10 @@ function program(words: string[]): Argv {
             '$0 up --dataplane none --listen 127.0.0.1:5353',
             'resolve and validate only, no root needed',
           ),
-      async argv => up(configurationOf(argv), version),
+      async argv => {
+        const { up } = await import('./commands/up.ts');
+        await up(configurationOf(argv), version);
+      },
     )
     .command(
       'keygen',
@@ -75,7 +78,10 @@ function program(words: string[]): Argv {
             describe: 'directory to make them in (default where `up` looks)',
           })
           .example('$0 keygen --out ./keys', 'three PKCS#8 PEM files, readable by you alone'),
-      argv => keygen((argv.out as string | undefined) ?? keyDirectory(argv), argv.json === true),
+      async argv => {
+        const { keygen } = await import('./commands/keys.ts');
+        keygen((argv.out as string | undefined) ?? keyDirectory(argv), argv.json === true);
+      },
     )
     .command(
       'record',
@@ -104,6 +110,7 @@ function program(words: string[]): Argv {
           .example('$0 record --name www.example.org --address 192.0.2.7', 'lines for both zones')
           .example('$0 record --check --server 192.0.2.53', 'is the primary serving them?'),
       async argv => {
+        const { record } = await import('./commands/keys.ts');
         process.exitCode = await record(configurationOf(argv), {
           ...(argv.name === undefined ? {} : { name: argv.name as string }),
           ...(argv.server === undefined ? {} : { server: addressOf('server', argv.server) }),
@@ -120,7 +127,7 @@ function program(words: string[]): Argv {
       async argv => {
         const report = await (await daemonOf(argv)).status();
         if (argv.json) printJson(report);
-        else print(statusText(report, Date.now()));
+        else print((await views()).statusText(report, Date.now()));
       },
     )
     .command(
@@ -138,7 +145,7 @@ function program(words: string[]): Argv {
           throw new UsageError(`NAME: expected a domain name; found ${JSON.stringify(asked)}`);
         const told = await (await daemonOf(argv)).explain(name === '' ? '.' : name, String(argv.type));
         if (argv.json) printJson(told);
-        else print(explanationText(told));
+        else print((await views()).explanationText(told));
       },
     )
     .command(
@@ -153,7 +160,7 @@ function program(words: string[]): Argv {
       async argv => {
         const result = await (await daemonOf(argv)).forget(targetOf(argv));
         if (argv.json) printJson(result);
-        else print(forgetText(result));
+        else print((await views()).forgetText(result));
       },
     )
     .command('config', 'check or show the configuration', parser =>
@@ -214,6 +221,8 @@ function keyDirectory(argv: Arguments): string {
   if ('directory' in keys) return keys.directory;
   throw new UsageError('identity.keys lists files: say with --out where to make new ones');
 }
+
+const views = () => import('./commands/views.ts');
 
 /** undici takes its time to load, so only the commands that talk to the daemon load it. */
 async function daemonOf(argv: Arguments) {
