@@ -100,6 +100,17 @@ export class Journal {
     if (this.#stories.size > this.#maximum) this.#stories.delete(this.#stories.keys().next().value!);
   }
 
+  /** Forgets the stories of a name and returns them. */
+  forget(name: string): Story[] {
+    const forgotten = [...this.#stories.values()].filter(story => story.name === name);
+    for (const story of forgotten) this.#stories.delete(`${story.name} ${story.type}`);
+    return forgotten;
+  }
+
+  clear(): void {
+    this.#stories.clear();
+  }
+
   find(name: string, type: number): Story | undefined {
     return this.#stories.get(`${name} ${type}`);
   }

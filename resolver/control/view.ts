@@ -1,0 +1,152 @@
+/** What the control socket tells about the running daemon, and what it can make it do. */
+import { formatIpAddress, formatSocketAddress, parseIpAddress } from '../address.ts';
+import { type Capture, textOf } from '../capture/capture.ts';
+import { strictest } from '../capture/groups.ts';
+import { round, type Story } from '../capture/journal.ts';
+import type { ProvenPeer } from '../capture/peers.ts';
+import { Name } from '../dns/name.ts';
+import { rcodeToText, TYPE, typeFromText, typeToText } from '../dns/types.ts';
+import type { LoadedIdentity } from '../identity/identity.ts';
+import type { CachedResolver } from '../stub/cache.ts';
+import type { Upstream } from '../upstream/upstream.ts';
+import type {
+  ControlBackend,
+  Explanation,
+  ForgetResult,
+  ForgetTarget,
+  PeerStatus,
+  StatusReport,
+} from './api.ts';
+
+type Usage = { inBytes: number; outBytes: number; lastUsedSeconds?: number };
+
+export type ViewOptions = {
+  version: string;
+  listen: () => string[];
+  identity: LoadedIdentity;
+  dataplane: StatusReport['dataplane'];
+  capture: Capture;
+  cache: CachedResolver;
+  upstream: Upstream;
+  /** What the kernel counted for a pair of SAs. */
+  usage: (childId: number) => Usage | undefined;
+  counters: () => Record<string, number>;
+};
+
+export class DaemonView implements ControlBackend {
+  readonly #options: ViewOptions;
+  readonly #startedAt = new Date();
+
+  constructor(options: ViewOptions) {
+    this.#options = options;
+  }
+
+  status(): StatusReport {
+    const { version, listen, identity, dataplane, capture, upstream, counters } = this.#options;
+    const now = Date.now();
+    const monotonic = performance.now();
+    return {
+      version,
+      pid: process.pid,
+      startedAt: this.#startedAt.toISOString(),
+      listen: listen(),
+      upstreams: upstream.servers().map(({ server, smoothedMillis, backOffUntil }) => ({
+        address: formatSocketAddress(server),
+        healthy: backOffUntil <= monotonic,
+        ...(smoothedMillis === undefined ? {} : { rttMs: round(smoothedMillis)! }),
+      })),
+      dataplane,
+      identity: {
+        ...(identity.name === undefined ? {} : { name: identity.name }),
+        keys: identity.keys.map(({ kind, fingerprint }) => ({ algorithm: kind, fingerprint })),
+      },
+      peers: capture.peers.list().map(peer => this.#peer(peer)),
+      failures: capture.peers.failures().map(({ address, fingerprint, failure, until }) => ({
+        address: formatIpAddress(address),
+        keyFingerprint: fingerprint,
+        reason: failure.text,
+        until: new Date(now + until - monotonic).toISOString(),
+      })),
+      counters: counters(),
+    };
+  }
+
+  /** How the name was answered when it was last asked for; it is asked for now when nobody did yet. */
+  async explain(text: string, typeText: string): Promise<Explanation> {
+    const type = typeFromText(typeText) ?? TYPE.A;
+    const name = Name.parseText(text);
+    const { capture } = this.#options;
+    const known = capture.journal.find(textOf(name), type);
+    if (known) return explanationOf(known);
+    if (type !== TYPE.A && type !== TYPE.AAAA)
+      throw new RangeError(`only A and AAAA are explained, not ${typeText}`);
+    const { story } = await capture.capture({ name, type, dnssecOk: false, checkingDisabled: false });
+    return explanationOf(story);
+  }
+
+  forget(target: ForgetTarget): ForgetResult {
+    const { capture, cache } = this.#options;
+    if ('all' in target) {
+      capture.journal.clear();
+      return { ...capture.peers.forget({ all: true }), answers: cache.flushAll() };
+    }
+    if ('address' in target) {
+      const address = parseIpAddress(target.address);
+      if (!address) throw new RangeError(`${target.address} is not an address`);
+      return { ...capture.peers.forget({ address }), answers: 0 };
+    }
+    const name = Name.parseText(target.name);
+    const stories = capture.journal.forget(textOf(name));
+    const addresses = stories.flatMap(story => story.addresses.map(({ address }) => address));
+    return { ...capture.peers.forget({ name: textOf(name), addresses }), answers: cache.flush(name) };
+  }
+
+  #peer(peer: ProvenPeer): PeerStatus {
+    const usage = this.#options.usage(peer.seal.childId);
+    const groups = [...peer.names.values()];
+    return {
+      address: formatIpAddress(peer.address),
+      names: [...peer.names.keys()],
+      group: groups.length > 0 ? strictest(groups[0]!, ...groups.slice(1)) : 'clear-or-private',
+      assurance: 'authenticated',
+      keyFingerprint: peer.fingerprint,
+      since: new Date(peer.since).toISOString(),
+      mode: peer.seal.mode,
+      suite: peer.seal.suite,
+      inBytes: usage?.inBytes ?? 0,
+      outBytes: usage?.outBytes ?? 0,
+      ...(usage?.lastUsedSeconds
+        ? { idleSeconds: Math.max(0, Math.floor(Date.now() / 1000) - usage.lastUsedSeconds) }
+        : {}),
+    };
+  }
+}
+
+function explanationOf(story: Story): Explanation {
+  return {
+    name: story.name,
+    type: typeToText(story.type),
+    ...(story.canonicalName === undefined ? {} : { canonicalName: story.canonicalName }),
+    group: story.group ?? 'private-or-clear',
+    assurance: story.assurance(),
+    rcode: rcodeToText(story.rcode),
+    ede: story.ede,
+    addresses: story.addresses.map(({ address, answered, group, assurance, fingerprint, why }) => ({
+      address: formatIpAddress(address),
+      answered,
+      group,
+      assurance,
+      ...(fingerprint === undefined ? {} : { keyFingerprint: fingerprint }),
+      ...(why === undefined ? {} : { why }),
+    })),
+    answerMs: round(story.answerMillis) ?? 0,
+    ...(story.dnsMillis === undefined ? {} : { dnsMs: round(story.dnsMillis)! }),
+    ...(story.ikeMillis === undefined ? {} : { ikeMs: round(story.ikeMillis)! }),
+    ...(story.kernelMillis === undefined ? {} : { kernelMs: round(story.kernelMillis)! }),
+    steps: story.steps.map(({ at, what, detail }) => ({
+      at: round(at)!,
+      what,
+      ...(detail === undefined ? {} : { detail }),
+    })),
+  };
+}

@@ -1,0 +1,361 @@
+/**
+ * The daemon: wires the rooms together, starts them in the order that keeps the promises, and stops them in order.
+ *
+ * Start: keys ▸ what the kernel can do ▸ leftovers of an earlier run ▸ standing exemptions ▸ IKE sockets ▸ control
+ * socket ▸ listeners. Only then does the first answer leave. Stop: listeners ▸ Deletes to the peers ▸ everything of ours
+ * out of the kernel ▸ control socket.
+ */
+import { randomBytes } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
+import { Engine } from '../ike/engine.ts';
+import { IkeSockets } from '../ike/sockets.ts';
+import type { Identity } from '../ike/types.ts';
+import { XfrmDataPlane } from '../kernel/dataplane.ts';
+import { type Events, type KernelEvent, openEvents } from '../kernel/events.ts';
+import { probeKernel } from '../kernel/probe.ts';
+import { Routes } from '../kernel/route.ts';
+import { openUdp } from '../kernel/sockets.ts';
+import { KernelError, Xfrm } from '../kernel/xfrm.ts';
+import { formatSocketAddress, type IpAddress, parseIpAddress } from './address.ts';
+import { Capture } from './capture/capture.ts';
+import { PolicyGroups } from './capture/groups.ts';
+import type { Story } from './capture/journal.ts';
+import type { RunningDaemon } from './commands/up.ts';
+import type { Configuration } from './config.ts';
+import { DaemonView } from './control/view.ts';
+import { ControlServer } from './control/server.ts';
+import { ValidatingResolver } from './dnssec/resolver.ts';
+import type { Exchange } from './dnssec/types.ts';
+import { loadIdentity, type LoadedIdentity } from './identity/identity.ts';
+import type { Logger } from './log.ts';
+import { IkeNegotiator, incapableNegotiator, type SealingPlane } from './negotiator.ts';
+import { cannotListen, noEsp } from './startup-checks.ts';
+import { StartupError } from './startup-error.ts';
+import { StrangerLookup } from './strangers.ts';
+import { CachedResolver } from './stub/cache.ts';
+import { Stub } from './stub/stub.ts';
+import { Upstream } from './upstream/upstream.ts';
+
+/** How long a stop waits for the peers to answer our Deletes. */
+const STOP_MILLIS = 1_000;
+
+/** Starts everything; throws StartupError for what the user can mend, with nothing left behind. */
+export async function startDaemon(
+  configuration: Configuration,
+  context: { log: Logger; version: string },
+): Promise<RunningDaemon> {
+  const undo: (() => unknown)[] = [];
+  try {
+    return await start(configuration, context, undo);
+  } catch (error) {
+    for (const back of undo.reverse()) await back();
+    throw error;
+  }
+}
+
+async function start(
+  configuration: Configuration,
+  { log, version }: { log: Logger; version: string },
+  undo: (() => unknown)[],
+): Promise<RunningDaemon> {
+  const identity = loadIdentity(configuration.identity);
+  if (identity.generated) {
+    log.info({ event: 'keysGenerated' }, 'keys were made: publish them with `holdfast record`');
+  }
+  let fail: (error: Error) => void = () => {};
+  const failed = new Promise<never>((_, reject) => {
+    fail = reject;
+  });
+  failed.catch(() => {});
+
+  const routes = new Routes();
+  undo.push(() => routes.close());
+  const resolving = openResolver(configuration);
+  undo.push(() => resolving.upstream.close());
+
+  const groups = new PolicyGroups(configuration.policy);
+  const strangers = new StrangerLookup(resolving.cache, groups);
+  const sealing = openSealing({
+    configuration,
+    identity,
+    log,
+    routes,
+    strangers,
+    undo,
+    captureOf: () => capture,
+    fail,
+  });
+  const capture: Capture = new Capture({
+    lookup: resolving.cache,
+    groups,
+    negotiator: sealing.negotiator,
+    local: { isOurs: address => routes.to(address.bytes).kind === 'local' },
+    patienceMillis: configuration.patienceMillis,
+    now: () => performance.now(),
+    unixNow: () => Date.now(),
+    sleep: (millis, signal) => delay(millis, undefined, { signal }).catch(() => {}),
+    decided: story => logDecision(log, story),
+  });
+  resolving.observe((question, message) =>
+    capture.speculations.observe(question.name, question.type, message),
+  );
+
+  const stub = new Stub({
+    listen: configuration.listen,
+    access: configuration.access,
+    handler: question => capture.answer(question),
+    notSpecial: resolving.anchors.map(anchor => anchor.name),
+    onError: (error, question) => {
+      log.error({ event: 'internalError', err: error, name: question.name.toText() }, 'answering failed');
+    },
+  });
+  const view = new DaemonView({
+    version,
+    listen: () => stub.addresses().map(formatSocketAddress),
+    identity,
+    dataplane: sealing.dataplane,
+    capture,
+    cache: resolving.cache,
+    upstream: resolving.upstream,
+    usage: childId => sealing.plane?.usage(childId),
+    counters: () => ({
+      ...prefixed('stub', stub.counters()),
+      ...prefixed('cache', resolving.cache.counters()),
+      ...prefixed('upstream', resolving.upstream.counters()),
+      ...prefixed('ike', sealing.engine?.counters() ?? {}),
+    }),
+  });
+  const control = new ControlServer({ path: configuration.control, backend: view, log });
+  await control.start();
+  undo.push(() => control.close());
+  await startStub(stub, configuration);
+  undo.push(() => stub.close());
+
+  let stopping: Promise<void> | undefined;
+  const stop = async (): Promise<void> => {
+    await stub.close();
+    await sealing.stop();
+    await control.close();
+    resolving.upstream.close();
+    routes.close();
+  };
+  return {
+    listen: stub.addresses().map(formatSocketAddress),
+    dataplane: sealing.dataplane,
+    failed,
+    stop: () => {
+      stopping ??= stop().catch(error => log.error({ event: 'stopFailed', err: error }, 'stopping failed'));
+      return stopping;
+    },
+  };
+}
+
+/** Upstream, validation and cache: questions in, judged answers out. */
+function openResolver(configuration: Configuration) {
+  type Observer = (question: Parameters<Exchange>[0], message: Awaited<ReturnType<Exchange>>) => void;
+  let observer: Observer = () => {};
+  const upstream = new Upstream({ servers: configuration.upstream });
+  const anchors = configuration.trustAnchors;
+  const validator = new ValidatingResolver({
+    exchange: async (question, signal) => {
+      const message = await upstream.exchange(question, signal);
+      observer(question, message);
+      return message;
+    },
+    anchors,
+    negativeAnchors: configuration.negativeTrustAnchors,
+    now: () => configuration.validationTime ?? Math.floor(Date.now() / 1000),
+  });
+  return {
+    upstream,
+    anchors,
+    cache: new CachedResolver(validator),
+    observe: (given: Observer) => {
+      observer = given;
+    },
+  };
+}
+
+type Sealing = {
+  negotiator: ConstructorParameters<typeof Capture>[0]['negotiator'];
+  dataplane: RunningDaemon['dataplane'];
+  plane?: XfrmDataPlane;
+  engine?: Engine;
+  stop: () => Promise<void>;
+};
+
+/** The kernel and the IKE engine, or why there is neither. */
+function openSealing(options: {
+  configuration: Configuration;
+  identity: LoadedIdentity;
+  log: Logger;
+  routes: Routes;
+  strangers: StrangerLookup;
+  undo: (() => unknown)[];
+  captureOf: () => Capture;
+  fail: (error: Error) => void;
+}): Sealing {
+  const { configuration, log, routes, strangers, undo, captureOf } = options;
+  const probe = probeKernel();
+  const why = configuration.dataplane === 'none' ? 'the configuration says dataplane: none' : probe.why[0];
+  if (configuration.dataplane === 'none' || !probe.esp4) {
+    const reason = why ?? 'this kernel has no ESP';
+    if (configuration.dataplane === 'xfrm') throw noEsp(reason);
+    log.warn({ event: 'notSealing', why: reason }, 'nothing can be sealed here');
+    return {
+      negotiator: incapableNegotiator(`nothing can be sealed here: ${reason}`),
+      dataplane: { kind: 'none', kernel: probe.release, why: reason },
+      stop: async () => {},
+    };
+  }
+  const { ike: port, nat } = configuration.ike.ports;
+  const xfrm = Xfrm.open();
+  undo.push(() => xfrm.close());
+  const plane = new XfrmDataPlane(xfrm, { ikePorts: [port, nat] });
+  const leftovers = plane.adoptLeftovers();
+  if (leftovers.policies + leftovers.sas > 0)
+    log.warn({ event: 'leftovers', ...leftovers }, 'removed what an earlier run left');
+  undo.push(() => plane.removeEverything());
+  plane.installExemptions(exemptUpstreams(configuration));
+
+  const negotiator = new IkeNegotiator({
+    plane: sealingPlane(plane),
+    sourceFor: remote => {
+      const route = routes.to(remote.bytes);
+      return route.kind === 'unicast' ? { family: remote.family, bytes: route.source } : undefined;
+    },
+    lookUpStranger: (identity, remote) => strangers.lookUp(identity, remote),
+    adopted: (remote, seal, name) => {
+      const group = strangers.groupOf(name, remote);
+      captureOf().peers.adopt(remote, seal, name, group);
+    },
+    gone: childId => captureOf().peers.closed(childId),
+    replaced: (before, after) => captureOf().peers.replaced(before, after),
+    log: (level, event, detail) => log[level]({ event, ...detail }),
+    now: () => performance.now(),
+  });
+  const engine = new Engine({
+    identity: ourIdentity(options.identity, routes),
+    keys: options.identity.keys,
+    random: count => new Uint8Array(randomBytes(count)),
+    ports: { ike: port, natt: nat },
+  });
+  const ike = new IkeSockets({
+    engine,
+    open: socket => openUdp({ ...socket, maxDatagramOctets: 16_384 }),
+    ports: { ike: port, natt: nat },
+    now: () => performance.now(),
+    perform: effect => negotiator.perform(effect),
+  });
+  negotiator.connect(ike);
+  try {
+    ike.start();
+  } catch (error) {
+    throw cannotOpenIke(error, [port, nat]);
+  }
+  undo.push(() => ike.close());
+  const events: Events = openEvents(event => onKernelEvent(event, { plane, negotiator, log }));
+  undo.push(() => events.close());
+  const stop = async (): Promise<void> => {
+    ike.act((running, now) => running.closeAll(now));
+    for (let waited = 0; engine.nextDeadline() && waited < STOP_MILLIS; waited += 20) await delay(20);
+    events.close();
+    ike.close();
+    for (const refusal of plane.removeEverything())
+      log.warn({ event: 'kernelRefused', text: refusal.message });
+    xfrm.close();
+  };
+  return { negotiator, dataplane: { kind: 'xfrm', kernel: probe.release }, plane, engine, stop };
+}
+
+/** The engine's children as the data plane takes them. */
+function sealingPlane(plane: XfrmDataPlane): SealingPlane {
+  return {
+    install: child =>
+      plane.installPair({
+        id: child.id,
+        pair: { local: child.local.bytes, remote: child.remote.bytes },
+        mode: child.mode,
+        inboundSa: child.inbound,
+        outboundSa: child.outbound,
+        esn: child.esn,
+        ...(child.encapsulation ? { encapsulation: child.encapsulation } : {}),
+        carry: false,
+      }),
+    remove: childId => plane.removePair(childId),
+    carry: childId => plane.carry(childId),
+  };
+}
+
+function onKernelEvent(
+  event: KernelEvent,
+  { plane, negotiator, log }: { plane: XfrmDataPlane; negotiator: IkeNegotiator; log: Logger },
+): void {
+  const closeChild = (childId: number | undefined, why: string) => {
+    if (childId !== undefined) negotiator.close(childId, why);
+  };
+  switch (event.kind) {
+    case 'overflow': {
+      const { missing, exemptionsRestored, strays } = plane.resync();
+      log.warn(
+        { event: 'resync', missing: missing.length, exemptionsRestored, strays },
+        'kernel events were lost',
+      );
+      for (const childId of missing) closeChild(childId, 'the kernel lost its SAs');
+      return;
+    }
+    case 'expire':
+      if (event.hard) closeChild(plane.childOf(event), 'its SA expired');
+      return;
+    case 'acquire':
+    case 'policyExpire':
+    case 'mapping':
+      log.debug({ event: `kernel.${event.kind}` });
+  }
+}
+
+async function startStub(stub: Stub, configuration: Configuration): Promise<void> {
+  try {
+    await stub.start();
+  } catch (error) {
+    const { address, port, syscall } = error as NodeJS.ErrnoException & { address?: string; port?: number };
+    const at =
+      configuration.listen.find(l => l.address === address && l.port === port) ?? configuration.listen[0]!;
+    throw cannotListen(at, syscall === 'listen' ? 'tcp' : 'udp', error);
+  }
+}
+
+function cannotOpenIke(error: unknown, ports: number[]): unknown {
+  if (!(error instanceof KernelError)) return error;
+  const taken = error.code === 'EADDRINUSE';
+  return new StartupError({
+    what: `cannot open the IKE ports ${ports.join(' and ')}`,
+    why: taken ? 'another IKE daemon has them' : error.message,
+    next: taken ? 'stop it (strongSwan, libreswan), or start with --dataplane none' : 'start with sudo',
+    cause: error,
+  });
+}
+
+/** Our name, or else the address that the default route leaves from. */
+function ourIdentity(identity: LoadedIdentity, routes: Routes): Identity {
+  if (identity.name !== undefined) return { type: 'fqdn', data: new TextEncoder().encode(identity.name) };
+  const route = routes.to(Uint8Array.of(192, 0, 2, 1));
+  const bytes = route.kind === 'unicast' ? route.source : new Uint8Array(4);
+  return { type: 'ipv4', data: bytes };
+}
+
+function exemptUpstreams({ upstream }: Configuration): { address: Uint8Array; port: number }[] {
+  return upstream
+    .map(({ address, port }) => ({ parsed: parseIpAddress(address.replace(/%.*$/, '')), port }))
+    .filter((server): server is { parsed: IpAddress; port: number } => server.parsed !== undefined)
+    .map(({ parsed, port }) => ({ address: parsed.bytes, port }));
+}
+
+function logDecision(log: Logger, story: Story): void {
+  const refused = story.rcode !== 0 && story.rcode !== 3;
+  log[refused ? 'warn' : 'info']({ event: 'decided', ...story.summary() });
+}
+
+function prefixed(prefix: string, counters: Record<string, number>): Record<string, number> {
+  return Object.fromEntries(Object.entries(counters).map(([name, count]) => [`${prefix}.${name}`, count]));
+}
