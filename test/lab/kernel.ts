@@ -209,7 +209,7 @@ function supervise(
   const limit = options.timeoutSeconds ?? 300;
   const console = openSync(join(run, 'console'), 'w');
   const errors = openSync(join(run, 'errors'), 'w');
-  const world = spawn('timeout', ['--kill-after=2', String(limit), ...command], {
+  const world = spawn('timeout', ['--signal=KILL', String(limit), ...command], {
     stdio: ['ignore', 'pipe', environment.labrun ? 'pipe' : errors, 'pipe', console],
     env: environment,
     detached: true,
@@ -241,7 +241,7 @@ function supervise(
       process.off('exit', end);
       process.off('SIGINT', interrupted);
       process.off('SIGTERM', interrupted);
-      const timedOut = !existsSync(join(run, 'status')) && (code === 124 || code === 137);
+      const timedOut = !existsSync(join(run, 'status')) && (code === null || code === 137);
       if (timedOut) (options.stderr ?? writeError)(Buffer.from(`lab: ended after ${limit} s\n`));
       resolve(timedOut ? 124 : undefined);
     });

@@ -8,10 +8,8 @@ export type WireCount = {
   dns: number; // port 53
   clear: number; // anything else: what an app sent without protection
   lostSyn: number; // of clear: a TCP SYN seen again
-  clearPackets: string[]; // the first of them, for the error message
+  clearPackets: string[]; // the first twenty of them, for the error message
 };
-
-const WORDS = 20;
 
 /**
  * Counts packets of a pcap file that pass between `host` and any of `peers`.
@@ -25,12 +23,12 @@ export function countWire(pcap: Uint8Array, host?: string[], peers?: string[]): 
   const wanted = (a: string, b: string) => !host || !peers || (host.includes(a) && peers.includes(b));
   for (const frame of frames(pcap)) {
     const packet = readPacket(frame);
-    if (packet.kind === 'neighbour') count.neighbour++;
-    if (packet.kind === 'neighbour' || packet.kind === 'other') continue;
+    if (packet === 'neighbour') count.neighbour++;
+    if (typeof packet === 'string') continue;
     if (!wanted(packet.source, packet.destination) && !wanted(packet.destination, packet.source)) continue;
     count[packet.kind]++;
     if (packet.kind !== 'clear') continue;
-    if (count.clearPackets.length < WORDS) count.clearPackets.push(packet.text);
+    if (count.clearPackets.length < 20) count.clearPackets.push(packet.text);
     if (packet.syn === undefined) continue;
     if (syns.has(packet.syn)) count.lostSyn++;
     syns.add(packet.syn);
@@ -39,7 +37,8 @@ export function countWire(pcap: Uint8Array, host?: string[], peers?: string[]): 
 }
 
 type Packet =
-  | { kind: 'neighbour' | 'other' }
+  | 'neighbour'
+  | 'other'
   | {
       kind: 'esp' | 'ike' | 'dns' | 'clear';
       source: string;
@@ -66,9 +65,9 @@ function* frames(pcap: Uint8Array): Generator<DataView> {
 }
 
 function readPacket(frame: DataView): Packet {
-  if (frame.byteLength < 14) return { kind: 'other' };
+  if (frame.byteLength < 14) return 'other';
   const type = frame.getUint16(12);
-  if (type === 0x0806) return { kind: 'neighbour' };
+  if (type === 0x0806) return 'neighbour';
   if (type === 0x0800 && frame.byteLength >= 34) {
     const header = (frame.getUint8(14) & 15) * 4;
     const fragment = (frame.getUint16(20) & 0x1fff) !== 0;
@@ -77,7 +76,7 @@ function readPacket(frame: DataView): Packet {
   if (type === 0x86dd && frame.byteLength >= 54) {
     return readPayload(frame, frame.getUint8(20), 54, ipv6(frame, 22), ipv6(frame, 38), false);
   }
-  return { kind: 'other' };
+  return 'other';
 }
 
 /** Header chains do not occur in the lab but for hop-by-hop options, which multicast membership carries (RFC 3810). */
@@ -92,8 +91,8 @@ function readPayload(
   const left = frame.byteLength - at;
   const ends = { source, destination };
   if (protocol === 50) return { kind: 'esp', ...ends, text: `${source} > ${destination} ESP` };
-  if (protocol === 2 || protocol === 0) return { kind: 'neighbour' };
-  if (protocol === 58 && left >= 1 && isNeighbourDiscovery(frame.getUint8(at))) return { kind: 'neighbour' };
+  if (protocol === 2 || protocol === 0) return 'neighbour';
+  if (protocol === 58 && left >= 1 && isNeighbourDiscovery(frame.getUint8(at))) return 'neighbour';
   if ((protocol !== 6 && protocol !== 17) || left < 8 || fragment) {
     return { kind: 'clear', ...ends, text: `${source} > ${destination} protocol ${protocol}` };
   }
