@@ -26,8 +26,10 @@ export const plainStubSockets: StubSockets = {
       lookup: literalOnly,
       recvBufferSize: RECEIVE_BUFFER_OCTETS,
     });
+    // Before bind(): with a lookup that answers at once, so does bind().
+    const listening = once(socket, 'listening');
     socket.bind({ address, port, exclusive: true });
-    await once(socket, 'listening');
+    await listening;
     return socket;
   },
   async tcp({ address, port }) {

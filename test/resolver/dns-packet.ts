@@ -30,7 +30,12 @@ export type Packet = {
   flag_cd?: boolean;
 };
 
-export const dnsPacket = createRequire(import.meta.url)('dns-packet') as {
+const codec = createRequire(import.meta.url)('dns-packet') as {
   encode(packet: Packet): Buffer;
-  decode(bytes: Uint8Array): Packet;
+  decode(bytes: Buffer): Packet;
+};
+
+export const dnsPacket = {
+  encode: (packet: Packet): Buffer => codec.encode(packet),
+  decode: (bytes: Uint8Array): Packet => codec.decode(Buffer.from(bytes)),
 };

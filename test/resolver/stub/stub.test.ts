@@ -1,0 +1,357 @@
+import assert from 'node:assert/strict';
+import dgram from 'node:dgram';
+import { once } from 'node:events';
+import net from 'node:net';
+import test, { type TestContext } from 'node:test';
+import type { Cidr, SocketAddress } from '../../../resolver/address.ts';
+import { parseCidr } from '../../../resolver/address.ts';
+import { extendedErrors } from '../../../resolver/dns/edns.ts';
+import { parseMessage } from '../../../resolver/dns/message.ts';
+import { Name } from '../../../resolver/dns/name.ts';
+import { CLASS, RCODE, TYPE } from '../../../resolver/dns/types.ts';
+import { Stub, type StubConfig } from '../../../resolver/stub/stub.ts';
+import type { StubAnswer, StubHandler, StubQuestion } from '../../../resolver/stub/types.ts';
+import { dnsPacket } from '../dns-packet.ts';
+import { dig, overTcp, overUdp, queryBytes } from './clients.ts';
+
+const LOOPBACK: Cidr[] = [parseCidr('127.0.0.0/8')!, parseCidr('::1')!];
+
+function addressOf({ name, type }: StubQuestion, count = 1): StubAnswer {
+  const rdatas = Array.from({ length: count }, (_, i) => Uint8Array.of(192, 0, 2, i + 1));
+  const answer =
+    type === TYPE.A ? [{ name, type, class: CLASS.IN, ttlSeconds: 300, rdatas, signatures: [] }] : [];
+  return { rcode: RCODE.NOERROR, authenticated: true, answer, authority: [] };
+}
+
+const atOnce: StubHandler = async question => addressOf(question);
+
+async function setUp(t: TestContext, handler: StubHandler, config: Partial<StubConfig> = {}) {
+  const stub = new Stub({
+    listen: [{ address: '127.0.0.1', port: 0 }],
+    access: LOOPBACK,
+    handler,
+    ...config,
+  });
+  await stub.start();
+  t.after(() => stub.close());
+  return { stub, at: stub.addresses()[0]! };
+}
+
+/** A handler whose questions wait for the test to answer them. */
+function held() {
+  const questions: { question: StubQuestion; signal: AbortSignal; answer: (answer?: StubAnswer) => void }[] =
+    [];
+  const handler: StubHandler = (question, signal) =>
+    new Promise(resolve => {
+      questions.push({ question, signal, answer: (answer = addressOf(question)) => resolve(answer) });
+    });
+  const arrived = async (count: number) => {
+    while (questions.length < count) await new Promise(setImmediate);
+  };
+  return { questions, handler, arrived };
+}
+
+test('dig is served over UDP and TCP, IPv4 and IPv6', async t => {
+  const listen = [
+    { address: '127.0.0.1', port: 0 },
+    { address: '::1', port: 0 },
+  ];
+  const { stub } = await setUp(t, atOnce, { listen });
+  for (const at of stub.addresses()) {
+    for (const transport of ['+notcp', '+tcp']) {
+      const output = await dig(at, transport, '+adflag', 'WWW.Example.com', 'A');
+      assert.match(output, /status: NOERROR/);
+      assert.match(output, /flags: qr rd ra ad; QUERY: 1, ANSWER: 1/);
+      assert.match(output, /^WWW\.Example\.com\.\s+300\s+IN\s+A\s+192\.0\.2\.1$/m);
+      assert.doesNotMatch(output, /WARNING|malformed|extra bytes/i);
+    }
+  }
+});
+
+test('dig goes to TCP after TC and gets everything', async t => {
+  const { stub, at } = await setUp(t, async question => addressOf(question, 200));
+  const output = await dig(at, 'www.example.com', 'A');
+  assert.match(output, /Truncated, retrying in TCP mode/);
+  assert.match(output, /ANSWER: 200/);
+  assert.equal(stub.counters().truncated, 1);
+});
+
+test('dig shows the extended error', async t => {
+  const ede = [{ code: 6, text: 'RRSIG of example.com expired' }];
+  const { at } = await setUp(t, async () => ({
+    rcode: RCODE.SERVFAIL,
+    authenticated: false,
+    answer: [],
+    authority: [],
+    ede,
+  }));
+  assert.match(await dig(at, 'www.example.com'), /EDE: 6 \(DNSSEC Bogus\): \(RRSIG of example.com expired\)/);
+});
+
+test('answers come from the address that was asked', async t => {
+  const listen = ['127.0.0.1', '127.0.0.3', '127.9.9.9'].map(address => ({ address, port: 0 }));
+  const { stub } = await setUp(t, atOnce, { listen });
+  // The client's socket is connected: from any other address the answer would never arrive.
+  for (const at of stub.addresses()) await overUdp(at, queryBytes());
+});
+
+test('equal questions are asked once, in whatever case and over whatever transport', async t => {
+  const { questions, handler, arrived } = held();
+  const { stub, at } = await setUp(t, handler);
+  const client = await overTcp(at);
+  const names = ['www.example.com', 'WWW.EXAMPLE.COM', 'wWw.eXample.com'];
+  const answers = Array.from({ length: 30 }, (_, i) =>
+    overUdp(at, queryBytes({ id: 1000 + i, questions: [{ type: 'A', name: names[i % 3]! }] })),
+  );
+  for (let i = 0; i < 10; i++) client.ask(queryBytes({ id: 2000 + i }));
+  while (stub.counters().waiting! < 40) await new Promise(setImmediate);
+  await arrived(1);
+  assert.equal(questions.length, 1);
+  assert.equal(stub.counters().coalesced, 39);
+  questions[0]!.answer();
+  for (const [i, bytes] of (await Promise.all(answers)).entries()) {
+    const decoded = dnsPacket.decode(bytes);
+    assert.equal(decoded.id, 1000 + i);
+    assert.equal(decoded.questions![0]!.name, names[i % 3]);
+    assert.equal(decoded.answers![0]!.name, names[i % 3]);
+  }
+  await client.received(10);
+  assert.deepEqual(
+    client.answers.map(({ id }) => id).sort(),
+    Array.from({ length: 10 }, (_, i) => 2000 + i),
+  );
+  client.socket.destroy();
+});
+
+test('other type, DO or CD: another question', async t => {
+  const { questions, handler, arrived } = held();
+  const { at } = await setUp(t, handler);
+  const client = await overTcp(at);
+  client.ask(queryBytes());
+  client.ask(queryBytes({ edns: { do: true } }));
+  client.ask(queryBytes({ flags: 0x0110 }));
+  client.ask(queryBytes({ questions: [{ type: 'AAAA', name: 'www.example.com' }] }));
+  await arrived(4);
+  assert.deepEqual(
+    questions.map(({ question: { type, dnssecOk, checkingDisabled } }) => [type, dnssecOk, checkingDisabled]),
+    [
+      [TYPE.A, false, false],
+      [TYPE.A, true, false],
+      [TYPE.A, false, true],
+      [TYPE.AAAA, false, false],
+    ],
+  );
+  client.socket.destroy();
+});
+
+test('the access list: others are refused, with the reason', async t => {
+  const { stub, at } = await setUp(t, atOnce, { access: [parseCidr('127.0.0.1')!] });
+  assert.equal(parseMessage(await overUdp(at, queryBytes(), '127.0.0.1')).rcode, RCODE.NOERROR);
+  const refused = parseMessage(await overUdp(at, queryBytes(), '127.0.0.2'));
+  assert.equal(refused.rcode, RCODE.REFUSED);
+  assert.equal(refused.answer.length, 0);
+  assert.equal(extendedErrors(refused.edns)[0]!.code, 18);
+  assert.equal(stub.counters().prohibited, 1);
+  assert.equal(stub.counters().asked, 1);
+});
+
+test('special names are answered without the handler, unless they are said to be served', async t => {
+  const handler: StubHandler = async question => addressOf(question);
+  const { stub, at } = await setUp(t, handler, { notSpecial: [Name.root, Name.parseText('lab.test')] });
+  const rcode = async (name: string) =>
+    parseMessage(await overUdp(at, queryBytes({ questions: [{ type: 'A', name }] }))).rcode;
+  assert.equal(await rcode('www.test'), RCODE.NXDOMAIN);
+  assert.equal(await rcode('www.invalid'), RCODE.NXDOMAIN);
+  assert.equal(await rcode('localhost'), RCODE.NOERROR);
+  assert.equal(stub.counters().asked, 0);
+  assert.equal(await rcode('www.lab.test'), RCODE.NOERROR);
+  assert.equal(stub.counters().asked, 1);
+});
+
+test('errors that the RFCs ask for', async t => {
+  const { stub, at } = await setUp(t, atOnce);
+  const rcode = async (bytes: Uint8Array) => {
+    const message = parseMessage(await overUdp(at, bytes));
+    assert.equal(message.response, true);
+    assert.equal(message.id, 0x1234);
+    return message.rcode;
+  };
+  const changed = (change: (bytes: Buffer) => void) => {
+    const bytes = queryBytes();
+    change(bytes);
+    return bytes;
+  };
+  const question = (name: string, type: string, rrClass = 'IN') =>
+    queryBytes({ questions: [{ name, type, class: rrClass }] });
+  assert.equal(await rcode(changed(bytes => (bytes[2] = 0x28))), RCODE.NOTIMP); // opcode UPDATE
+  assert.equal(await rcode(changed(bytes => (bytes[5] = 0))), RCODE.FORMERR); // QDCOUNT
+  assert.equal(await rcode(changed(bytes => (bytes[5] = 2))), RCODE.FORMERR);
+  assert.equal(await rcode(changed(bytes => (bytes[7] = 1))), RCODE.FORMERR); // ANCOUNT
+  assert.equal(await rcode(changed(bytes => (bytes[11] = 2))), RCODE.FORMERR); // a second additional record that is not there
+  assert.equal(await rcode(changed(bytes => bytes.set([0xc0, 0x0c], 12))), RCODE.FORMERR); // the question points at itself
+  assert.equal(await rcode(queryBytes().subarray(0, 20)), RCODE.FORMERR);
+  assert.equal(await rcode(Buffer.concat([queryBytes(), Buffer.from([0])])), RCODE.FORMERR);
+  assert.equal(await rcode(queryBytes({ edns: { version: 1 } })), RCODE.BADVERS);
+  assert.equal(await rcode(question('version.bind', 'TXT', 'CH')), RCODE.REFUSED);
+  assert.equal(await rcode(question('www.example.com', 'A', 'HS')), RCODE.NOTIMP);
+  assert.equal(await rcode(question('www.example.com', 'A', 'ANY')), RCODE.NOTIMP);
+  assert.equal(await rcode(question('example.com', 'AXFR')), RCODE.REFUSED);
+  assert.equal(await rcode(question('example.com', 'IXFR')), RCODE.REFUSED);
+  assert.equal(await rcode(question('example.com', 'TKEY')), RCODE.NOTIMP);
+  assert.equal(stub.counters().asked, 0);
+});
+
+test('two OPT records are FORMERR, a TSIG beside OPT is not our concern', async t => {
+  const { at } = await setUp(t, atOnce);
+  const opt = { type: 'OPT', name: '.', udpPayloadSize: 1232, flags: 0, options: [] };
+  const rcode = async (additionals: object[]) =>
+    parseMessage(await overUdp(at, queryBytes({ additionals: additionals as never }))).rcode;
+  assert.equal(await rcode([opt, opt]), RCODE.FORMERR);
+  assert.equal(await rcode([opt, { type: 'TXT', name: 'x.example', ttl: 0, data: 'y' }]), RCODE.NOERROR);
+});
+
+test('responses and scraps are dropped, so that nobody can be made to talk to himself', async t => {
+  const { stub, at } = await setUp(t, atOnce);
+  const socket = dgram.createSocket('udp4');
+  t.after(() => socket.close());
+  socket.on('message', () => assert.fail('answered'));
+  const response = queryBytes();
+  response[2]! |= 0x80;
+  for (const bytes of [response, Buffer.alloc(0), Buffer.from([1, 2, 3]), Buffer.alloc(11)])
+    socket.send(bytes, at.port, at.address);
+  while (stub.counters().dropped! < 4) await new Promise(setImmediate);
+  assert.equal(stub.counters().formatErrors, 0);
+});
+
+test('a handler that fails is SERVFAIL, and the defect is told', async t => {
+  const errors: unknown[] = [];
+  const { at } = await setUp(
+    t,
+    async () => {
+      throw new Error('a defect');
+    },
+    { onError: error => errors.push(error) },
+  );
+  const message = parseMessage(await overUdp(at, queryBytes()));
+  assert.equal(message.rcode, RCODE.SERVFAIL);
+  assert.match(extendedErrors(message.edns)[0]!.text, /internal error/);
+  assert.match(String(errors[0]), /a defect/);
+});
+
+test('TCP: many questions at once, answered out of order', async t => {
+  const { questions, handler, arrived } = held();
+  const { at } = await setUp(t, handler);
+  const client = await overTcp(at);
+  const names = Array.from({ length: 60 }, (_, i) => `n${i}.example`);
+  names.forEach((name, i) => {
+    client.ask(queryBytes({ id: i, questions: [{ type: 'A', name }] }));
+  });
+  await arrived(60);
+  for (const { answer } of questions.toReversed()) answer();
+  await client.received(60);
+  assert.deepEqual(
+    client.answers.map(({ id }) => id),
+    names.map((_, i) => i).toReversed(),
+  );
+  for (const { id, questions: asked } of client.answers) assert.equal(asked![0]!.name, names[id!]);
+  client.socket.destroy();
+});
+
+test('TCP: reading stops while too many questions are open, and goes on after', async t => {
+  const { questions, handler, arrived } = held();
+  const { at } = await setUp(t, handler);
+  const client = await overTcp(at);
+  // Long names, so that they come in several chunks.
+  const name = (i: number) => `n${i}.${'x'.repeat(60)}.${'y'.repeat(60)}.${'z'.repeat(60)}.example`;
+  for (let i = 0; i < 1000; i++) client.ask(queryBytes({ id: i, questions: [{ type: 'A', name: name(i) }] }));
+  await arrived(128);
+  for (let i = 0; i < 50; i++) await new Promise(setImmediate);
+  assert.ok(questions.length < 1000, 'not all are read');
+  let answered = 0;
+  while (client.answers.length < 1000) {
+    while (answered < questions.length) questions[answered++]!.answer();
+    await new Promise(setImmediate);
+  }
+  client.socket.destroy();
+});
+
+test('TCP: a client that has closed its side still gets its answers, then the end', async t => {
+  const { questions, handler, arrived } = held();
+  const { at } = await setUp(t, handler);
+  const client = await overTcp(at);
+  client.ask(queryBytes({ id: 1 }));
+  client.ask(queryBytes({ id: 2, questions: [{ type: 'AAAA', name: 'www.example.com' }] }));
+  client.socket.end();
+  await arrived(2);
+  await new Promise(resolve => setTimeout(resolve, 20));
+  for (const { answer } of questions) answer();
+  await client.closed;
+  assert.equal(client.answers.length, 2);
+});
+
+test('the handler hears when nobody waits any more, and only then', async t => {
+  const { questions, handler, arrived } = held();
+  const { stub, at } = await setUp(t, handler);
+  const [first, second] = [await overTcp(at), await overTcp(at)];
+  first.ask(queryBytes());
+  second.ask(queryBytes());
+  while (stub.counters().waiting! < 2) await new Promise(setImmediate);
+  await arrived(1);
+  // A reset: a mere end could be a client that waits for its answers.
+  first.socket.resetAndDestroy();
+  while (stub.counters().waiting! > 1) await new Promise(setImmediate);
+  assert.equal(questions[0]!.signal.aborted, false);
+  second.socket.resetAndDestroy();
+  while (!questions[0]!.signal.aborted) await new Promise(setImmediate);
+  assert.equal(stub.counters().inFlight, 0);
+  // The same question anew does not wait for the one that was given up.
+  const third = await overTcp(at);
+  third.ask(queryBytes());
+  await arrived(2);
+  questions[0]!.answer();
+  questions[1]!.answer();
+  await third.received(1);
+  third.socket.destroy();
+});
+
+test('TCP: lengths that no question has, and garbage, end the connection', async t => {
+  const { stub, at } = await setUp(t, atOnce);
+  const long = await overTcp(at);
+  long.socket.write(Buffer.alloc(65_537, 0xff));
+  await long.closed;
+  const garbage = await overTcp(at);
+  for (let i = 0; i < 8; i++) garbage.ask(Buffer.alloc(40, 0xff));
+  await garbage.closed;
+  assert.equal(stub.counters()['tcp.misbehaved'], 2);
+  assert.equal(stub.counters().tcpConnections, 0);
+  assert.equal(parseMessage(await overUdp(at, queryBytes())).rcode, RCODE.NOERROR);
+});
+
+test('start opens all or nothing', async t => {
+  const taken = net.createServer().listen(0, '127.0.0.1');
+  await once(taken, 'listening');
+  t.after(() => taken.close());
+  const { port } = taken.address() as net.AddressInfo;
+  const listen: SocketAddress[] = [
+    { address: '127.0.0.2', port },
+    { address: '127.0.0.1', port },
+  ];
+  const stub = new Stub({ listen, access: LOOPBACK, handler: atOnce });
+  await assert.rejects(stub.start(), { code: 'EADDRINUSE', address: '127.0.0.1', port });
+  // The first one is free again.
+  const again = new Stub({ listen: listen.slice(0, 1), access: LOOPBACK, handler: atOnce });
+  await again.start();
+  await again.close();
+});
+
+test('close: handlers are told, clients are let go, late answers go nowhere', async t => {
+  const { questions, handler, arrived } = held();
+  const { stub, at } = await setUp(t, handler);
+  const client = await overTcp(at);
+  client.ask(queryBytes());
+  await arrived(1);
+  await stub.close();
+  assert.equal(questions[0]!.signal.aborted, true);
+  await client.closed;
+  questions[0]!.answer();
+});
