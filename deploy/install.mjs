@@ -1,7 +1,7 @@
 // The package's install script: puts Node 24 where npm scripts look for it and compiles the native addon.
 // It runs under whatever Node the machine has, so it is plain JavaScript without imports from the project.
 import { spawnSync } from 'node:child_process';
-import { existsSync, lstatSync, mkdirSync, readFileSync, renameSync, rmSync, symlinkSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, symlinkSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -23,18 +23,13 @@ function bundledNode() {
 }
 
 /** npm 9 and 10 leave out `.bin/node` when several architectures are listed as optional, so it is linked here. */
-function linkNode(bundled) {
+function linkNode(target, version) {
   const link = join(modules, '.bin', 'node');
   mkdirSync(dirname(link), { recursive: true });
   const present = spawnSync(link, ['--version'], { encoding: 'utf8' });
-  if (present.status === 0 && present.stdout.trim() === `v${bundled.version}`) return;
-  try {
-    lstatSync(link);
-    rmSync(link);
-  } catch {
-    // nothing stood there
-  }
-  symlinkSync(join('..', bundled.name, 'bin', 'node'), link);
+  if (present.status === 0 && present.stdout.trim() === version) return;
+  rmSync(link, { force: true });
+  symlinkSync(target, link);
 }
 
 function compileAddon(headers) {
@@ -62,19 +57,26 @@ function compileAddon(headers) {
     fail(
       'the native addon did not compile',
       missing ? `the header ${missing} is missing` : text.trim(),
-      missing ? 'Install the C library headers: apt-get install libc6-dev linux-libc-dev' : `compiler: ${compiler}`,
+      missing
+        ? 'Install the C library headers: apt-get install libc6-dev linux-libc-dev'
+        : `compiler: ${compiler}`,
     );
   }
   renameSync(fresh, target);
 }
 
 const bundled = bundledNode();
-if (bundled) linkNode(bundled);
-else if (Number(process.versions.node.split('.')[0]) < 24) {
+if (bundled) {
+  linkNode(join('..', bundled.name, 'bin', 'node'), `v${bundled.version}`);
+  compileAddon(join(bundled.folder, 'include', 'node'));
+} else if (Number(process.versions.node.split('.')[0]) >= 24) {
+  // Installed without the optional packages, by a Node that is new enough: that one is used.
+  linkNode(process.execPath, process.version);
+  compileAddon(join(dirname(process.execPath), '..', 'include', 'node'));
+} else {
   fail(
     `Node ${process.version} is too old`,
     `Holdfast needs Node 24, and the package node-linux-${process.arch} that brings it was not installed`,
     'Install without --omit=optional, or install Node 24 or newer yourself.',
   );
 }
-compileAddon(bundled ? join(bundled.folder, 'include', 'node') : join(dirname(process.execPath), '..', 'include', 'node'));
