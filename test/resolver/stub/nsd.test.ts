@@ -1,0 +1,192 @@
+/** Stub, cache and upstream in a row between dig and a real authoritative server (nsd). */
+import assert from 'node:assert/strict';
+import { execFileSync, spawn } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { type AddressInfo, createServer } from 'node:net';
+import { once } from 'node:events';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import test, { type TestContext } from 'node:test';
+import { parseCidr } from '../../../resolver/address.ts';
+import type { Name } from '../../../resolver/dns/name.ts';
+import { groupRrsets } from '../../../resolver/dns/rrset.ts';
+import { RCODE, TYPE } from '../../../resolver/dns/types.ts';
+import type { Resolution } from '../../../resolver/dnssec/types.ts';
+import { CachedResolver } from '../../../resolver/stub/cache.ts';
+import { Stub } from '../../../resolver/stub/stub.ts';
+import { Upstream } from '../../../resolver/upstream/upstream.ts';
+import { dig } from './clients.ts';
+
+const ZONE = `
+$ORIGIN zone.example.
+$TTL 300
+@ SOA ns hostmaster 1 3600 600 86400 120
+@ NS ns
+@ MX 10 mail
+ns A 192.0.2.53
+mail A 192.0.2.25
+mail AAAA 2001:db8::25
+www CNAME mail
+dot\\.ted A 192.0.2.77
+high\\200 TXT "bytes"
+svc HTTPS 1 . alpn=h2 ipv4hint=192.0.2.1
+key IPSECKEY 10 0 2 . AQNRU3mG7TVTO2BkR47usntb102uFJtugbo6BSGvgqt4AQ==
+*.wild A 192.0.2.99
+${Array.from({ length: 40 }, (_, i) => `big TXT "${String(i).padStart(2, '0')}${'x'.repeat(200)}"`).join('\n')}
+`;
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, 'close');
+  return port;
+}
+
+async function startNsd(t: TestContext): Promise<number> {
+  const port = await freePort();
+  const directory = mkdtempSync(path.join(tmpdir(), 'holdfast-nsd-'));
+  writeFileSync(path.join(directory, 'zone.example'), ZONE);
+  writeFileSync(
+    path.join(directory, 'nsd.conf'),
+    `server:
+  ip-address: 127.0.0.1
+  port: ${port}
+  username: ""
+  chroot: ""
+  database: ""
+  zonesdir: "${directory}"
+  pidfile: "${directory}/nsd.pid"
+  xfrdfile: ""
+  zonelistfile: "${directory}/zone.list"
+  xfrdir: "${directory}"
+  server-count: 1
+remote-control:
+  control-enable: no
+zone:
+  name: zone.example
+  zonefile: zone.example
+`,
+  );
+  const nsd = spawn('nsd', ['-d', '-c', path.join(directory, 'nsd.conf')], { stdio: 'ignore' });
+  t.after(async () => {
+    nsd.kill();
+    await once(nsd, 'exit');
+    rmSync(directory, { recursive: true });
+  });
+  const at = { address: '127.0.0.1', port };
+  while (!/status: NOERROR/.test(await dig(at, 'zone.example', 'SOA'))) {
+    assert.equal(nsd.exitCode, null, 'nsd did not start');
+    await new Promise(resolve => setTimeout(resolve, 50));
+  }
+  return port;
+}
+
+/** In place of validation: everything is insecure. */
+function unjudged(upstream: Upstream) {
+  return {
+    lookup: async (name: Name, type: number): Promise<Resolution> => {
+      const message = await upstream.exchange({ name, type });
+      const answer = groupRrsets(message.answer);
+      const authority = groupRrsets(message.authority).filter(rrset => rrset.type === TYPE.SOA);
+      const outcome =
+        message.rcode === RCODE.NXDOMAIN
+          ? 'nxdomain'
+          : answer.some(rrset => rrset.type === type)
+            ? 'positive'
+            : 'nodata';
+      return {
+        question: { name, type },
+        rcode: message.rcode,
+        verdict: 'insecure',
+        answer,
+        authority,
+        canonicalName: name,
+        outcome,
+        ttlSeconds: 3600,
+      };
+    },
+  };
+}
+
+function installed(): boolean {
+  try {
+    execFileSync('nsd', ['-v'], { stdio: 'ignore' });
+    return true;
+  } catch (error) {
+    return (error as { code?: string }).code !== 'ENOENT';
+  }
+}
+
+/** Header status, counts and records of dig's output, without what may differ: ID, AA, times, OPT. */
+function essence(output: string): string[] {
+  const status = /status: (\w+)/.exec(output)?.[1] ?? 'none';
+  const records = output.split('\n').filter(line => line !== '' && !line.startsWith(';'));
+  return [status, ...records.map(line => line.replace(/\s+/g, ' ')).sort()];
+}
+
+test('dig sees through us what it sees at the server itself', {
+  skip: !installed() && 'nsd is not installed',
+}, async t => {
+  const port = await startNsd(t);
+  const upstream = new Upstream({ servers: [{ address: '127.0.0.1', port }] });
+  t.after(() => upstream.close());
+  const cache = new CachedResolver(unjudged(upstream));
+  const stub = new Stub({
+    listen: [
+      { address: '127.0.0.1', port: 0 },
+      { address: '::1', port: 0 },
+    ],
+    access: [parseCidr('127.0.0.0/8')!, parseCidr('::1')!],
+    handler: async ({ name, type }) => {
+      const { rcode, answer, authority } = await cache.lookup(name, type);
+      return { rcode, authenticated: false, answer, authority: answer.length > 0 ? [] : authority };
+    },
+  });
+  await stub.start();
+  t.after(() => stub.close());
+
+  const questions = [
+    ['mail.zone.example', 'A'],
+    ['mail.zone.example', 'AAAA'],
+    ['MAIL.Zone.Example', 'A'],
+    ['www.zone.example', 'A'],
+    ['zone.example', 'MX'],
+    ['zone.example', 'NS'],
+    ['zone.example', 'SOA'],
+    ['dot\\.ted.zone.example', 'A'],
+    ['high\\200.zone.example', 'TXT'],
+    ['svc.zone.example', 'HTTPS'],
+    ['key.zone.example', 'IPSECKEY'],
+    ['a.b.wild.zone.example', 'A'],
+    ['big.zone.example', 'TXT'],
+    ['mail.zone.example', 'TXT'],
+    ['nothing.zone.example', 'A'],
+    ['mail.zone.example', 'TYPE65280'],
+  ];
+  const sections = ['+noall', '+comments', '+answer', '+norec'];
+  for (const [name, type] of questions) {
+    const direct = essence(await dig({ address: '127.0.0.1', port }, ...sections, name!, type!));
+    assert.ok(direct[0] !== 'none');
+    for (const at of stub.addresses()) {
+      for (const transport of ['+notcp', '+tcp']) {
+        assert.deepEqual(
+          essence(await dig(at, ...sections, transport, name!, type!)),
+          direct,
+          `${name} ${type}`,
+        );
+      }
+    }
+  }
+  // Four ways to ask each, one exchange.
+  assert.equal(
+    upstream.counters().questions,
+    questions.length - 1,
+    'two of the questions differ in case alone',
+  );
+  assert.equal(upstream.counters().truncated, 1);
+  const negative = await dig(stub.addresses()[0]!, 'nothing.zone.example', 'A');
+  assert.match(negative, /AUTHORITY: 1/);
+  assert.match(negative, /zone\.example\.\s+\d+\s+IN\s+SOA/);
+});
