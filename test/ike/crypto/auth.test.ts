@@ -171,6 +171,12 @@ test('refused: SHA-1, unknown identifiers, other PSS parameters', () => {
   refuses(signature(pkcs1.sha256, rsaSign('sha256')), k256.publicKey, /no key/);
 });
 
+test('refused: one Edwards curve under the name of the other', () => {
+  const as = (identifier: string, key: LocalKey) => signature(identifier, sign(null, octets, key.privateKey));
+  refuses(as('300506032b6570', k448), k448.publicKey, /no key/);
+  refuses(as('300506032b6571', k25519), k25519.publicKey, /no key/);
+});
+
 test('refused: no signature, no identifier, methods that are none of ours', () => {
   const data = (text: string): AuthPayload => ({ kind: 'AUTH', method: 14, data: hex(text) });
   refuses(data(''), rsa.publicKey, /cut short/);

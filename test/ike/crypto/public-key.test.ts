@@ -90,6 +90,8 @@ test('refused: keys of other lengths, and points off their curve', () => {
     refused(2, randomBytes(length), `RSA ${length}`);
     refused(1, randomBytes(length), 'DSA');
   }
+  refused(4, generateKey('p-256').publicKey.data, 'a good P-256 point as EdDSA');
+  refused(3, generateKey('ed25519').publicKey.data, 'a good Ed25519 key as ECDSA');
   for (const kind of ['p-256', 'p-384'] as const) {
     const data = Uint8Array.from(generateKey(kind).publicKey.data);
     data[data.length - 1]! ^= 1;
@@ -122,6 +124,7 @@ test('RSA: bounds of modulus and exponent (CVE-2018-17540, CVE-2026-14957)', () 
   refused(2, rsa('01', odd(2048)), 'exponent 1');
   refused(2, rsa('02', odd(2048)), 'exponent 2');
   refused(2, rsa('0100000001', odd(2048)), 'exponent 2^32 + 1');
+  refused(2, rsa('0200000001', odd(2048)), 'exponent 2^33 + 1');
   refused(2, rsa('ff'.repeat(200), odd(2048)), 'exponent of 1600 bits');
   refused(2, concat([hex('00 0000'), odd(2048)]), 'exponent length 0');
   refused(2, hex('00 ffff 03'), 'exponent beyond the record');

@@ -128,6 +128,18 @@ test('AEAD IVs never repeat; CBC IVs come from the random source', () => {
   assert.equal(toHex(sealMessage(header, [], fixed).subarray(32, 48)), 'ab'.repeat(16));
 });
 
+test('a message of exactly the limit is not fragmented, one byte more is', () => {
+  for (const suite of suites) {
+    const sealer = new Sealer(suite, keysFor(suite).initiator, randomBytes);
+    const whole = [{ kind: 'V' as const, data: new Uint8Array(300) }];
+    const { length } = sealMessage(header, whole, sealer);
+    assert.equal(sealFragments(header, whole, sealer, length).length, 1);
+    const parts = sealFragments(header, whole, sealer, length - 1);
+    assert.equal(parts.length, 2);
+    for (const part of parts) assert.ok(part.length < length);
+  }
+});
+
 test('messages that would need too many fragments are not sent', () => {
   const suite = suites[0]!;
   const sealer = new Sealer(suite, keysFor(suite).initiator, randomBytes);

@@ -267,6 +267,8 @@ test('notify data by name', () => {
 test('refused: deletes', () => {
   assert.equal(chainVerdict(42, '00 00 0008 01 00 0000'), 'fine');
   assert.equal(chainVerdict(42, '00 00 0010 01 08 0001 0000000000000001'), 7, 'SPI for the IKE SA');
+  assert.equal(chainVerdict(42, '00 00 0008 01 00 0001'), 7, 'a count for the IKE SA');
+  assert.equal(chainVerdict(42, '00 00 000c 01 00 0000 00000001'), 7, 'bytes for the IKE SA');
   assert.equal(chainVerdict(42, '00 00 000c 03 04 0001 00000001'), 'fine');
   assert.equal(chainVerdict(42, '00 00 000c 03 04 0001 00000000'), 7, 'SPI zero');
   assert.equal(chainVerdict(42, '00 00 000c 03 04 0002 00000001'), 7, 'count');
