@@ -184,15 +184,15 @@ function receiveChild(
   }
   const accepted = acceptChild(answer.proposals, core.config.childProposals);
   if (!accepted) return { code: 'protocol', text: 'the peer chose ESP algorithms that we did not offer' };
-  if (!tsi || !tsr || !isExactly(tsi.selectors, sa.local.address)) {
-    return { code: 'protocol', text: 'the peer narrowed our traffic selector' };
-  }
-  if (!isExactly(tsr.selectors, sa.remote.address)) {
-    return { code: 'protocol', text: "the peer's traffic selector is not its host" };
-  }
   const transport = findNotify(payloads, NotifyType.USE_TRANSPORT_MODE) !== undefined;
   if (transport && !handshake.askedTransport) {
     return { code: 'protocol', text: 'the peer chose transport mode, which we did not ask for' };
+  }
+  if (!tsi || !isExactly(tsi.selectors, sa.local.address, transport && sa.nat.us)) {
+    return { code: 'protocol', text: 'the peer narrowed our traffic selector' };
+  }
+  if (!tsr || !isExactly(tsr.selectors, sa.remote.address, transport && sa.nat.peer)) {
+    return { code: 'protocol', text: "the peer's traffic selector is not its host" };
   }
   const { spi, ...suite } = accepted;
   const inboundSpi = handshake.childSpi!;
