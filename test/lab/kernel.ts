@@ -198,7 +198,7 @@ function startOnMachine(run: string, options: LabOptions): Promise<number | unde
 /**
  * Starts the world under coreutils `timeout`, which keeps the limit even if this process is killed.
  *
- * It runs in a process group of its own, which we end when we end. Resolves with a status when init could not write one.
+ * What it started ends when it ends, or when we do. Resolves with a status when init could not write one.
  */
 function supervise(
   run: string,
@@ -209,7 +209,7 @@ function supervise(
   const limit = options.timeoutSeconds ?? 300;
   const console = openSync(join(run, 'console'), 'w');
   const errors = openSync(join(run, 'errors'), 'w');
-  const world = spawn('timeout', ['--signal=KILL', String(limit), ...command], {
+  const world = spawn('timeout', ['--kill-after=2', String(limit), ...command], {
     stdio: ['ignore', 'pipe', environment.labrun ? 'pipe' : errors, 'pipe', console],
     env: environment,
     detached: true,
@@ -221,14 +221,17 @@ function supervise(
     stream?.on('data', options.stderr ?? writeError);
   }
   const end = () => {
-    try {
-      if (world.pid) process.kill(-world.pid, 'SIGKILL');
-    } catch {
-      // it has ended already
+    for (const group of [world.pid, umlProcess(run)]) {
+      try {
+        if (group) process.kill(-group, 'SIGKILL');
+      } catch {
+        // it has ended already
+      }
     }
   };
   const interrupted = () => {
     end();
+    rmSync(run, { recursive: true, force: true });
     process.exit(130);
   };
   process.on('exit', end);
@@ -236,16 +239,23 @@ function supervise(
   process.once('SIGTERM', interrupted);
   return new Promise((resolve, reject) => {
     world.on('error', reject);
+    world.on('exit', end); // threads of User-Mode Linux that outlive it keep the pipes open
     world.on('close', code => {
       end();
       process.off('exit', end);
       process.off('SIGINT', interrupted);
       process.off('SIGTERM', interrupted);
-      const timedOut = !existsSync(join(run, 'status')) && (code === null || code === 137);
+      const timedOut = !existsSync(join(run, 'status')) && (code === null || code === 124 || code === 137);
       if (timedOut) (options.stderr ?? writeError)(Buffer.from(`lab: ended after ${limit} s\n`));
       resolve(timedOut ? 124 : undefined);
     });
   });
+}
+
+/** User-Mode Linux makes a process group of its own, and says which. */
+function umlProcess(run: string): number | undefined {
+  const file = join(run, 'lab', 'pid');
+  return existsSync(file) ? Number(readFileSync(file, 'utf8')) : undefined;
 }
 
 function readStatus(run: string): number {
