@@ -20,7 +20,11 @@ import type { Exchange, Resolution } from '../../resolver/dnssec/types.ts';
 const TIMEOUT_MILLIS = 1500;
 
 /** Asks one server over UDP, over TCP when truncated. */
-export function exchangeWith(address: string, port: number): Exchange {
+export function exchangeWith(
+  address: string,
+  port: number,
+  timeoutMillis: number = TIMEOUT_MILLIS,
+): Exchange {
   return async ({ name, type }) => {
     const query: Message = {
       id: Math.floor(Math.random() * 0x10000),
@@ -40,12 +44,17 @@ export function exchangeWith(address: string, port: number): Exchange {
       edns: { udpSize: 1232, version: 0, dnssecOk: true, options: [] },
     };
     const bytes = composeMessage(query);
-    const reply = parseMessage(await overUdp(address, port, bytes));
+    const reply = parseMessage(await overUdp(address, port, bytes, timeoutMillis));
     return reply.truncated ? parseMessage(await overTcp(address, port, bytes)) : reply;
   };
 }
 
-function overUdp(address: string, port: number, query: Uint8Array): Promise<Uint8Array> {
+function overUdp(
+  address: string,
+  port: number,
+  query: Uint8Array,
+  timeoutMillis: number,
+): Promise<Uint8Array> {
   return new Promise((resolve, reject) => {
     const socket = createSocket('udp4');
     const done = (act: () => void): void => {
@@ -53,7 +62,7 @@ function overUdp(address: string, port: number, query: Uint8Array): Promise<Uint
       socket.close();
       act();
     };
-    const timer = setTimeout(() => done(() => reject(new Error('upstream did not answer'))), TIMEOUT_MILLIS);
+    const timer = setTimeout(() => done(() => reject(new Error('upstream did not answer'))), timeoutMillis);
     socket.once('message', reply => done(() => resolve(reply)));
     socket.once('error', error => done(() => reject(error)));
     socket.send(query, port, address);

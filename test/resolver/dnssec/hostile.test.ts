@@ -1,0 +1,156 @@
+/**
+ * An upstream that lies: whatever it drops, alters, replays or mixes, no false answer for a signed name is ever
+ * secure or insecure. Zones are signed by BIND's tools; honest answers are recorded once and then tampered with.
+ */
+import assert from 'node:assert/strict';
+import test, { after, before } from 'node:test';
+import fc from 'fast-check';
+import type { Message } from '../../../resolver/dns/message.ts';
+import { Name } from '../../../resolver/dns/name.ts';
+import { RCODE, TYPE, typeFromText } from '../../../resolver/dns/types.ts';
+import { parseTrustAnchors } from '../../../resolver/dnssec/anchors.ts';
+import { ValidatingResolver } from '../../../resolver/dnssec/resolver.ts';
+import type { Exchange, Resolution, Verdict } from '../../../resolver/dnssec/types.ts';
+import { exchangeWith } from '../../rpl/validator.ts';
+import { missingTools, startWorld, type World } from './zones.ts';
+
+const why = missingTools();
+const now = (): number => Math.floor(Date.now() / 1000);
+let world: World;
+let honest: Exchange;
+before(async () => {
+  if (why !== undefined) return;
+  world = await startWorld([
+    { name: 'nsec.', algorithm: 'ECDSAP256SHA256', denial: 'nsec' },
+    { name: 'nsec3.', algorithm: 'ECDSAP256SHA256', denial: 'nsec3' },
+  ]);
+  const recorded = new Map<string, Promise<Message>>();
+  const exchange = exchangeWith('127.0.0.1', world.port);
+  honest = ({ name, type }) => {
+    const key = `${type} ${name.key}`;
+    const known = recorded.get(key) ?? exchange({ name, type });
+    recorded.set(key, known);
+    return known;
+  };
+});
+after(() => world?.stop());
+
+const QUESTIONS: [string, string][] = ['nsec.', 'nsec3.'].flatMap(zone =>
+  (
+    [
+      ['www', 'A'],
+      ['www', 'TXT'],
+      ['www', 'IPSECKEY'],
+      ['mail', 'IPSECKEY'],
+      ['x.wild', 'A'],
+      ['x.wild', 'IPSECKEY'],
+      ['nothing', 'A'],
+      ['b.ent', 'A'],
+      ['cname2', 'A'],
+      ['cnamenx', 'A'],
+      ['host.dname', 'A'],
+      ['www.child', 'A'],
+      ['www.child', 'IPSECKEY'],
+      ['nothing.child', 'A'],
+    ] as const
+  ).map(([label, type]): [string, string] => [`${label}.${zone}`, type]),
+);
+
+type Tamper = (message: Message, other: Message) => Message;
+const sections = ['answer', 'authority'] as const;
+
+/** Each takes one recorded message, and another one to mix in. */
+const tamperArbitrary: fc.Arbitrary<Tamper> = fc.oneof(
+  fc.tuple(fc.constantFrom(...sections), fc.nat()).map(
+    ([section, n]): Tamper =>
+      m => ({ ...m, [section]: m[section].filter((_, i) => i !== n % Math.max(1, m[section].length)) }),
+  ),
+  fc
+    .constantFrom(TYPE.RRSIG, TYPE.NSEC, TYPE.NSEC3, TYPE.SOA, TYPE.DS, TYPE.DNSKEY, TYPE.CNAME, TYPE.DNAME)
+    .map(
+      (type): Tamper =>
+        m => ({
+          ...m,
+          answer: m.answer.filter(record => record.type !== type),
+          authority: m.authority.filter(record => record.type !== type),
+        }),
+    ),
+  fc.constantFrom(...sections).map(
+    (section): Tamper =>
+      m => ({ ...m, [section]: [] }),
+  ),
+  fc.constantFrom(RCODE.NOERROR, RCODE.NXDOMAIN).map(
+    (rcode): Tamper =>
+      m => ({ ...m, rcode }),
+  ),
+  fc.tuple(fc.constantFrom(...sections), fc.nat(), fc.nat(), fc.integer({ min: 1, max: 255 })).map(
+    ([section, n, at, flip]): Tamper =>
+      m => ({
+        ...m,
+        [section]: m[section].map((record, i) => {
+          if (i !== n % m[section].length || record.rdata.length === 0) return record;
+          const rdata = record.rdata.slice();
+          rdata[at % rdata.length]! ^= flip;
+          return { ...record, rdata };
+        }),
+      }),
+  ),
+  fc.constant<Tamper>((_, other) => other),
+  fc.constant<Tamper>((m, other) => ({ ...m, authority: other.authority })),
+  fc.constant<Tamper>((m, other) => ({ ...m, answer: [...other.answer, ...m.answer] })),
+  fc.constant<Tamper>((m, other) => ({ ...m, authority: [...other.authority, ...m.authority] })),
+  // Records of another name given out as the asked one's.
+  fc.constant<Tamper>((m, other) => ({
+    ...other,
+    answer: other.answer.map(record => ({ ...record, name: m.questions[0]!.name })),
+  })),
+);
+
+const told = ({ outcome, answer }: Resolution): string =>
+  JSON.stringify([
+    outcome,
+    answer.map(r => [r.type, r.name.key, r.rdatas.map(rdata => rdata.join()).sort()]).sort(),
+  ]);
+
+test('a lying upstream gets bogus or nothing, never a false answer', { skip: why }, async () => {
+  const anchors = parseTrustAnchors(world.anchors);
+  const truth = new Map<string, string>();
+  for (const [name, type] of QUESTIONS) {
+    const found = await new ValidatingResolver({ exchange: honest, anchors, now }).lookup(
+      Name.parseText(name),
+      typeFromText(type)!,
+    );
+    assert.equal(found.verdict, 'secure', name);
+    truth.set(`${name} ${type}`, told(found));
+  }
+  const counts: Partial<Record<Verdict, number>> = {};
+  await fc.assert(
+    fc.asyncProperty(
+      fc.constantFrom(...QUESTIONS),
+      fc.constantFrom(...QUESTIONS),
+      fc.array(tamperArbitrary, { minLength: 1, maxLength: 3 }),
+      fc.constantFrom('answers only', 'chain only', 'everything'),
+      async ([name, type], [otherName, otherType], tampers, where) => {
+        const other = { name: Name.parseText(otherName), type: typeFromText(otherType)! };
+        const exchange: Exchange = async question => {
+          let message = await honest(question);
+          const chain = question.type === TYPE.DS || question.type === TYPE.DNSKEY;
+          if (where !== 'everything' && chain !== (where === 'chain only')) return message;
+          const mixed = await honest(
+            chain ? { name: Name.parseText('child.nsec3.'), type: question.type } : other,
+          );
+          for (const tamper of tampers) message = tamper(message, mixed);
+          return message;
+        };
+        const lied = new ValidatingResolver({ exchange, anchors, now });
+        const found = await lied.lookup(Name.parseText(name), typeFromText(type)!);
+        counts[found.verdict] = (counts[found.verdict] ?? 0) + 1;
+        if (found.verdict === 'bogus' || found.verdict === 'indeterminate') return;
+        assert.equal(found.verdict, 'secure', `${name} ${type} became ${found.verdict}: ${found.ede?.text}`);
+        assert.equal(told(found), truth.get(`${name} ${type}`), `${name} ${type} is a lie`);
+      },
+    ),
+    { numRuns: 1500 },
+  );
+  assert.ok(counts.bogus! > 100 && counts.secure! > 20, JSON.stringify(counts));
+});
