@@ -64,13 +64,13 @@ export function composeSa(sa: Sa): Uint8Array {
     throw new RangeError('The replay window is 0 to 4096.');
   const large = sa.esn || sa.replayWindow > OLD_WINDOW_LIMIT;
   const attributes = composeCipher(sa.cipher);
-  if (large) {
-    // The kernel refuses ESN without a window.
-    attributes.push({ type: XFRMA_REPLAY_ESN_VAL, value: composeReplayEsn(Math.max(sa.replayWindow, 1)) });
-  }
   if (sa.encapsulation) {
     const { sourcePort, destinationPort } = sa.encapsulation;
     attributes.push({ type: XFRMA_ENCAP, value: composeEncapsulation(sourcePort, destinationPort) });
+  }
+  if (large) {
+    // The kernel refuses ESN without a window.
+    attributes.push({ type: XFRMA_REPLAY_ESN_VAL, value: composeReplayEsn(Math.max(sa.replayWindow, 1)) });
   }
   return composeBody(composeSaInfo({ ...sa, replayWindow: large ? 0 : sa.replayWindow }), attributes);
 }

@@ -417,12 +417,14 @@ export function parseAlgorithmName(bytes: Uint8Array): string | undefined {
   return end < 0 || end >= 64 ? undefined : Buffer.from(bytes.subarray(0, end)).toString('latin1');
 }
 
-/* struct xfrm_replay_state_esn { unsigned int bmp_len; __u32 oseq, seq, oseq_hi, seq_hi, replay_window, bmp[]; }; */
+/*
+ * struct xfrm_replay_state_esn { unsigned int bmp_len; __u32 oseq, seq, oseq_hi, seq_hi, replay_window; __u32 bmp[]; };
+ * A new SA's bitmap may be left out: the kernel makes an empty one of bmp_len words.
+ */
 export function composeReplayEsn(replayWindow: number): Uint8Array {
-  const words = Math.ceil(replayWindow / 32);
-  const bytes = new Uint8Array(SIZE.replayEsn + words * 4);
+  const bytes = new Uint8Array(SIZE.replayEsn);
   const view = viewOf(bytes);
-  view.setUint32(0, words, true);
+  view.setUint32(0, Math.ceil(replayWindow / 32), true);
   view.setUint32(20, replayWindow, true);
   return bytes;
 }
