@@ -64,7 +64,7 @@ function program(words: string[]): Argv {
           ),
       async argv => {
         const { up } = await import('./commands/up.ts');
-        await up(configurationOf(argv), version);
+        await up(configurationOf(argv), version, () => import('./daemon.ts'));
       },
     )
     .command(

@@ -1,6 +1,6 @@
 /** `holdfast up`: runs the resolver until a signal. */
 import type { Configuration } from '../config.ts';
-import { createLogger } from '../log.ts';
+import { createLogger, type Logger } from '../log.ts';
 import { checkBeforeStart } from '../startup-checks.ts';
 import { paint, print } from './terminal.ts';
 
@@ -14,14 +14,22 @@ export type RunningDaemon = {
   failed: Promise<never>;
 };
 
+export type StartDaemon = (
+  configuration: Configuration,
+  context: { log: Logger; version: string },
+) => Promise<RunningDaemon>;
+
 /** Starts, says where it listens and what it drives, and stops in order on SIGINT or SIGTERM. */
-export async function up(configuration: Configuration, version: string): Promise<void> {
+export async function up(
+  configuration: Configuration,
+  version: string,
+  loadDaemon: () => Promise<{ startDaemon: StartDaemon }>,
+): Promise<void> {
   checkBeforeStart(configuration);
   const log = createLogger(configuration.log);
-  // Loaded only here: no other command needs the engine, the addon or the listeners.
-  const { startDaemon } = await import('../daemon.ts');
+  const { startDaemon } = await loadDaemon();
   const signalled = firstSignal();
-  const daemon: RunningDaemon = await startDaemon(configuration, { log, version });
+  const daemon = await startDaemon(configuration, { log, version });
   print(readyLine(daemon));
   try {
     const signal = await Promise.race([signalled, daemon.failed]);

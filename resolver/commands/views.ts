@@ -1,6 +1,7 @@
 /** What `status`, `explain` and `forget` print: the control socket's answers as text. */
 import type { Assurance } from '../capture/groups.ts';
 import type { Explanation, FailureStatus, ForgetResult, PeerStatus, StatusReport } from '../control/api.ts';
+import { EDE } from '../dns/types.ts';
 import { type Cell, paint, plain, type Style, size, span, table } from './terminal.ts';
 
 export function statusText(report: StatusReport, now: number): string {
@@ -75,7 +76,7 @@ export function explanationText(told: Explanation): string {
     told.canonicalName && told.canonicalName !== told.name ? ` (alias of ${plain(told.canonicalName)})` : '';
   const lines = [
     `${paint(plain(told.name), 'bold')} ${told.type}${alias}: ${told.rcode}, ${paint(text, style)}, group ${told.group}, in ${millis(told.answerMs)}`,
-    ...told.ede.map(({ code, text }) => `  error ${code}: ${plain(text)}`),
+    ...told.ede.map(({ code, text }) => `  EDE ${code}${edeName(code)}: ${plain(text)}`),
   ];
   if (told.addresses.length > 0) {
     const rows = told.addresses.map((entry): Cell[] => [
@@ -100,6 +101,12 @@ export function explanationText(told: Explanation): string {
   if (parts.length > 0) lines.push('', `Of which ${parts.join(', ')}; these overlap.`);
   if (told.advice) lines.push('', plain(told.advice));
   return `${lines.join('\n')}\n`;
+}
+
+/** The registry's name of an Extended DNS Error (RFC 8914 §5.2). */
+function edeName(code: number): string {
+  const name = Object.entries(EDE).find(([, number]) => number === code)?.[0];
+  return name ? ` ${name.toLowerCase().replaceAll('_', ' ')}` : '';
 }
 
 const millis = (value: number) => `${value.toFixed(value < 10 ? 2 : 1)} ms`;

@@ -5,6 +5,7 @@ import { connect } from 'node:net';
 import { dirname } from 'node:path';
 import { z } from 'zod';
 import { parseIpAddress } from '../address.ts';
+import { DnsFormatError } from '../dns/name.ts';
 import type { Logger } from '../log.ts';
 import { StartupError } from '../startup-error.ts';
 import type { ControlBackend, ForgetTarget } from './api.ts';
@@ -66,6 +67,10 @@ export class ControlServer {
     } catch (error) {
       if (gone.signal.aborted) return;
       if (error instanceof RequestError) return send(response, error.status, { error: error.message });
+      // What the backend says against a name or a type: the request is at fault.
+      if (error instanceof RangeError || error instanceof DnsFormatError) {
+        return send(response, 400, { error: error.message });
+      }
       this.#log?.error({ event: 'control.failed', err: error, url: request.url }, 'a control request failed');
       send(response, 500, { error: error instanceof Error ? error.message : String(error) });
     }

@@ -270,7 +270,7 @@ test('status, explain and forget over the control socket, as text and as JSON', 
   assert.equal(
     told.stdout,
     `www.example.org A (alias of web.example.net): SERVFAIL, blocked, group private, in 34.3 ms
-  error 0: peer key mismatch
+  EDE 0 other: peer key mismatch
 
   ADDRESS              GROUP    ASSURANCE      KEY
   192.0.2.7  left out  private  blocked        SHA256:def  wrong key

@@ -1,5 +1,14 @@
 import assert from 'node:assert/strict';
-import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdtempSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -140,7 +149,6 @@ test('a socket that nobody answers on is replaced', async t => {
   // A process that dies leaves its socket file behind; a listening server whose file is moved back after closing does too.
   const dead = createServer();
   await new Promise<void>(resolve => dead.listen(path, resolve));
-  const { renameSync } = await import('node:fs');
   renameSync(path, `${path}.kept`);
   await new Promise(resolve => dead.close(resolve));
   renameSync(`${path}.kept`, path);
