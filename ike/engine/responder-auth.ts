@@ -176,7 +176,7 @@ function ourProof(
 function dropForgotten(core: Core, sa: IkeSa): void {
   core.count('initialContact');
   for (const other of core.ofIdentity(sa.remoteIdentity!)) {
-    if (other === sa || other.establishedAt! > sa.createdAt || !permits(other, 'replaced')) continue;
+    if (other === sa || other.establishedAt! >= sa.createdAt || !permits(other, 'replaced')) continue;
     advance(other, 'replaced');
     core.free(other, 'the peer started anew (INITIAL_CONTACT)');
   }
