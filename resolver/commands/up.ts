@@ -4,6 +4,9 @@ import { createLogger, type Logger } from '../log.ts';
 import { checkBeforeStart } from '../startup-checks.ts';
 import { paint, print } from './terminal.ts';
 
+/** A second signal that comes later than this after the first is a second wish. */
+const INSISTING_MILLIS = 500;
+
 /** What the daemon hands back once it listens. */
 export type RunningDaemon = {
   listen: string[];
@@ -42,14 +45,18 @@ export async function up(
   log.info({ event: 'stopped' }, 'stopped');
 }
 
-/** The first signal asks for an orderly stop; the second means it. */
+/**
+ * The first signal asks for an orderly stop; a second one means it.
+ *
+ * Ctrl-C under npx arrives twice at once, from the terminal and passed on by npm: that is one wish.
+ */
 function firstSignal(): Promise<string> {
   return new Promise(resolve => {
-    let asked = false;
+    let askedAt: number | undefined;
     for (const signal of ['SIGINT', 'SIGTERM'] as const) {
       process.on(signal, () => {
-        if (asked) process.exit(1);
-        asked = true;
+        if (askedAt !== undefined && performance.now() - askedAt > INSISTING_MILLIS) process.exit(1);
+        askedAt ??= performance.now();
         resolve(signal);
       });
     }

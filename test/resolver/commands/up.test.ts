@@ -83,7 +83,9 @@ test('up says where it listens, answers the control socket, and stops in order',
   assert.equal(refused.code, 1);
   assert.match(refused.stderr, /^holdfast: the daemon refused: only A and AAAA/);
 
-  child.kill('SIGTERM');
+  // Twice, as Ctrl-C under npx does: the stop stays orderly.
+  child.kill('SIGINT');
+  child.kill('SIGINT');
   assert.deepEqual(await once(child, 'close'), [0, null]);
   assert.equal(existsSync(join(directory, 'run', 'control.sock')), false);
   assert.deepEqual(readdirSync(join(directory, 'state', 'keys')), [
@@ -124,7 +126,7 @@ test('a second one on the same control socket is refused, and the first lives on
     /holdfast: cannot start: another Holdfast answers on .*control\.sock\n {10}stop that one first/,
   );
   assert.equal((await holdfast(['status', '--control', join(directory, 'run', 'control.sock')])).code, 0);
-  first.child.kill('SIGINT');
+  first.child.kill('SIGTERM');
   assert.deepEqual(await once(first.child, 'close'), [0, null]);
 });
 
