@@ -1,6 +1,6 @@
 // The names of the lab and what is published for each: the cast of every lab test and of the demo.
 import { ipseckey, type KeyKind, type KeyRing, keyKinds } from './keys.ts';
-import { bankAddress, deadAddress, manyAddresses } from './topology.ts';
+import { bankAddress, deadAddress, manyAddresses, plainAddress } from './topology.ts';
 
 /** Key rings by party. `stranger` is nobody in the lab: its key is published where bob's should be. */
 export type Parties = Record<'alice' | 'bob' | 'bank' | 'mallory' | 'stranger', KeyRing>;
@@ -40,7 +40,8 @@ export function zones(parties: Parties): ZoneText[] {
         ...at('bob', 2, ...every(bob)),
         'alias CNAME bob',
         ...keyKinds.flatMap(kind => at(kind, 2, ipseckey(bob[kind]))),
-        ...at('plain', 2),
+        ...at('plain', plainAddress),
+        ...at('keyless', 2),
         ...at('wrong', 2, ipseckey(stranger.ed25519)),
         ...at('broken', 2, ipseckey(bob.ed25519)),
         ...at('dead', deadAddress, ipseckey(stranger.ed25519)),

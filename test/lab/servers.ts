@@ -4,12 +4,16 @@ import { closeSync, existsSync, openSync, readFileSync, writeFileSync } from 'no
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
+import { ControlClient } from '../../resolver/control/client.ts';
 import { projectRoot } from './packages.ts';
 
 const execute = promisify(execFile);
 
 /** A running server or capture. */
 export type Server = { pid: number; log: string; stop(signal?: NodeJS.Signals): Promise<number | undefined> };
+
+/** The daemon, and its control socket as seen from outside its host. */
+export type Holdfast = Server & { control: ControlClient };
 
 export type Outcome = { status: number; stdout: string; stderr: string };
 
@@ -61,7 +65,7 @@ export function swanctl(world: string, host: string, ...args: string[]): Promise
 }
 
 /** Holdfast on a host, by WORLD/HOST.yaml; the host's resolv.conf names it once it answers. */
-export async function startHoldfast(world: string, host: string, flags: string[] = []): Promise<Server> {
+export async function startHoldfast(world: string, host: string, flags: string[] = []): Promise<Holdfast> {
   const command = [
     join(projectRoot, 'deploy', 'holdfast'),
     'up',
@@ -70,9 +74,13 @@ export async function startHoldfast(world: string, host: string, flags: string[]
     ...flags,
   ];
   const server = launch(world, `holdfast-${host}`, ['on', host, ...command]);
-  await until(server, async () => (await holdfast(world, host, 'status', '--json')).status === 0, 60);
+  const process = `/proc/${server.pid}`;
+  const socket = `${process}/root/run/holdfast/control.sock`;
+  const serves = (protocol: 'udp' | 'tcp') =>
+    readFileSync(`${process}/net/${protocol}`, 'utf8').includes('0100007F:0035');
+  await until(server, () => existsSync(socket) && serves('udp') && serves('tcp'), 60);
   writeFileSync(`/run/hosts/${host}/resolv.conf`, 'nameserver 127.0.0.1\noptions timeout:5 attempts:1\n');
-  return server;
+  return { ...server, control: new ControlClient(socket) };
 }
 
 /** A short-lived command of Holdfast that speaks to the daemon on that host. */

@@ -15,12 +15,14 @@ const both = (...last: number[]) => last.flatMap(n => [`10.9.0.${n}/24`, `fd09::
 /** Last numbers of the additional addresses of bob: one for each of the fifty names p1…p50, one for bank.example. */
 export const manyAddresses: number[] = numbers(101, 50);
 export const bankAddress = 70;
+/** The address of bob at which no key is published. */
+export const plainAddress = 71;
 /** An address that nobody has. */
 export const deadAddress = 200;
 
 export const hosts: Host[] = [
   { name: 'alice', addresses: both(1), routes: [] },
-  { name: 'bob', addresses: both(2, bankAddress, ...manyAddresses), routes: [] },
+  { name: 'bob', addresses: both(2, bankAddress, plainAddress, ...manyAddresses), routes: [] },
   { name: 'dns', addresses: both(53, 54), routes: [] },
   { name: 'mallory', addresses: both(66), routes: [] },
   { name: 'natr', addresses: both(90), routes: [] },

@@ -1,7 +1,7 @@
 /*
  * The app of the lab: resolves by glibc's getaddrinfo, connects, and reports each try as a line of JSON.
  *
- *   connect serve PORT               TCP (sends one byte to whoever connects) and UDP (echo), all addresses
+ *   connect serve PORT               TCP (greets whoever connects, as HTTP) and UDP (echo), all addresses
  *   connect try PORT MILLIS [JOBS]   reads lines `tcp|udp 4|6|any NAME`, tries each, JOBS at a time (default 1)
  *
  * Report: resolveMs, connectMs (the connect() call alone), totalMs (from asking the name to the first byte back),
@@ -49,6 +49,18 @@ static void echo_datagram(int s) {
   sendmsg(s, &message, 0);
 }
 
+/* The greeting goes out at once; the socket is closed 64 connections later, for closing it before curl's request has
+   been read would be a reset. */
+static void greet(int s) {
+  static const char greeting[] = "HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\n\r\nhello\n";
+  static int open[64], next;
+  send(s, greeting, sizeof greeting - 1, MSG_NOSIGNAL);
+  shutdown(s, SHUT_WR);
+  if (open[next]) close(open[next]);
+  open[next] = s;
+  next = (next + 1) % 64;
+}
+
 static int serve(int port) {
   int on = 1, off = 0;
   struct sockaddr_in6 any = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
@@ -70,8 +82,7 @@ static int serve(int port) {
   while (poll(sockets, 2, -1) >= 0) {
     if (sockets[0].revents) {
       int s = accept(sockets[0].fd, NULL, NULL);
-      send(s, "x", 1, MSG_NOSIGNAL);
-      close(s);
+      if (s >= 0) greet(s);
     }
     if (sockets[1].revents) echo_datagram(sockets[1].fd);
   }
