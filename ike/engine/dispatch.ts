@@ -51,6 +51,10 @@ function receiveProtected(core: Core, message: Message, from: Path): void {
   const { header } = message;
   const spi = header.fromInitiator ? header.spiResponder : header.spiInitiator;
   const sa = core.bySpi.get(spi);
+  if (!sa && core.bySpi.has(header.fromInitiator ? header.spiInitiator : header.spiResponder)) {
+    core.drop('droppedReflected', from.remote);
+    return;
+  }
   if (!sa) {
     core.drop('droppedUnknownSpi', from.remote);
     if (!header.response) answerUnprotected(core, header, NotifyType.INVALID_IKE_SPI, undefined, from);
