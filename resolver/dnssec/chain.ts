@@ -12,6 +12,7 @@ import { EDE, RCODE, rcodeToText, TYPE, typeToText } from '../dns/types.ts';
 import { dsMatches, isSupportedAlgorithm, isSupportedDigest } from './algorithms.ts';
 import type { TrustAnchor } from './anchors.ts';
 import { Denial, type DsDenial, isProof, negativeTtl } from './denial.ts';
+import { type Kept, Keeper } from './keeper.ts';
 import { isUsableKey, verifyRrset } from './signature.ts';
 import type { Exchange } from './types.ts';
 import type { Work } from './work.ts';
@@ -32,20 +33,23 @@ type CutStatus =
   | { kind: 'insecure'; trust: Trust & { status: 'insecure' } }
   | { kind: 'bogus'; ede: ExtendedError };
 
-type Kept<T> = { value: T; ttlSeconds: number };
-
 /** Unsigned or broken zones are asked about again soon: mistakes get mended, attackers go away (RFC 9520 §3.2). */
 const BOGUS_TTL_SECONDS = 5;
 /** Even where parents publish longer TTLs: a zone that turns to DNSSEC is seen within the hour. */
 const MAX_TTL_SECONDS = 3600;
-const MAX_KEPT = 20_000;
+const MAX_KEPT = 10_000;
+const MAX_REPLIES = 200;
+/** Of one zone; more DS than this, or keys in more bytes, serve nobody but an attacker. */
+const MAX_DS = 16;
+const MAX_DNSKEY_BYTES = 16_384;
 
 export class ChainOfTrust {
   readonly #exchange: Exchange;
   readonly #anchors = new Map<string, { name: Name; records: { type: number; rdata: Uint8Array }[] }>();
   readonly #negativeAnchors: readonly Name[];
   readonly #now: () => number;
-  readonly #kept = new Map<string, { value: Promise<Kept<unknown>>; expiresAt: number }>();
+  readonly #kept: Keeper;
+  readonly #replies: Keeper;
 
   constructor(
     exchange: Exchange,
@@ -56,6 +60,8 @@ export class ChainOfTrust {
     this.#exchange = exchange;
     this.#negativeAnchors = negativeAnchors;
     this.#now = now;
+    this.#kept = new Keeper(now, MAX_KEPT, MAX_TTL_SECONDS);
+    this.#replies = new Keeper(now, MAX_REPLIES, BOGUS_TTL_SECONDS);
     for (const { name, type, records } of anchors) {
       const anchor = this.#anchors.get(name.key) ?? { name, records: [] };
       anchor.records.push(...records.map(rdata => ({ type, rdata })));
@@ -73,6 +79,8 @@ export class ChainOfTrust {
     const start = this.#startAbove(signer);
     if (start.status !== undefined) return start;
     if (start.anchor.equals(signer)) return this.#primed(signer, work);
+    // Its keys will be needed if its DS is good: both are on their way at once.
+    this.#reply(signer, TYPE.DNSKEY, work).catch(() => undefined);
     const cut = await this.#cutByOwnSignature(signer, start.anchor, work);
     if (cut !== undefined) return this.#below(signer, cut, work);
     const trust = await this.ofName(signer, work);
@@ -127,7 +135,7 @@ export class ChainOfTrust {
 
   /** The anchor's zone with its keys (RFC 4035 §5: "authenticate the apex DNSKEY RRset using the configured…"). */
   #primed(zone: Name, work: Work): Promise<Trust> {
-    return this.#keep(`anchor ${zone.key}`, async () => {
+    return this.#kept.get(`anchor ${zone.key}`, async () => {
       const { records } = this.#anchors.get(zone.key)!;
       const ds = records.filter(({ type }) => type === TYPE.DS).map(({ rdata }) => rdata);
       const keys = records.filter(({ type }) => type === TYPE.DNSKEY).map(({ rdata }) => rdata);
@@ -140,7 +148,7 @@ export class ChainOfTrust {
     if (cut.kind === 'bogus') return { status: 'bogus', zone, ede: cut.ede };
     if (cut.kind === 'noDs') return { status: 'insecure', zone };
     if (cut.kind !== 'ds') return notZone(zone);
-    return this.#keep(`keys ${zone.key}`, () => this.#zoneKeys(zone, cut.ds, [], work));
+    return this.#kept.get(`keys ${zone.key}`, () => this.#zoneKeys(zone, cut.ds, [], work));
   }
 
   /** RFC 4035 §5.2: a key that a DS or anchor vouches for signs the DNSKEY RRset; then all its zone keys count. */
@@ -152,7 +160,9 @@ export class ChainOfTrust {
   ): Promise<Kept<Trust>> {
     const ds = dsRdatas.map(parseDs).filter(record => record !== undefined);
     const direct = anchorKeys.map(parseDnskey).filter(record => record !== undefined);
-    const knownDs = ds.filter(r => isSupportedAlgorithm(r.algorithm) && isSupportedDigest(r.digestType));
+    const knownDs = ds
+      .filter(r => isSupportedAlgorithm(r.algorithm) && isSupportedDigest(r.digestType))
+      .slice(0, MAX_DS);
     const knownKeys = direct.filter(isUsableKey);
     if (knownDs.length === 0 && knownKeys.length === 0) {
       const digestOnly = ds.some(r => isSupportedAlgorithm(r.algorithm));
@@ -168,12 +178,18 @@ export class ChainOfTrust {
         const rrset = find(message, zone, TYPE.DNSKEY);
         if (rrset === undefined) return bogusZone(zone, EDE.DNSKEY_MISSING, `no DNSKEY for ${zone.toText()}`);
         const all = rrset.rdatas.map(parseDnskey).filter(key => key !== undefined);
+        if (all.reduce((sum, key) => sum + key.rdata.length, 0) > MAX_DNSKEY_BYTES) {
+          return bogusZone(zone, EDE.DNSSEC_BOGUS, `too many or too long DNSKEYs of ${zone.toText()}`);
+        }
         const keys = all.filter(isUsableKey);
-        const vouched = keys.filter(
-          key =>
-            knownDs.some(record => dsMatches(record, zone, key)) ||
-            knownKeys.some(anchor => Buffer.compare(anchor.rdata, key.rdata) === 0),
+        const byDs = knownDs.flatMap(record => {
+          const same = keys.filter(key => key.keyTag === record.keyTag && key.algorithm === record.algorithm);
+          return same.slice(0, work.limits.keysPerTag).filter(key => dsMatches(record, zone, key));
+        });
+        const byKey = keys.filter(key =>
+          knownKeys.some(anchor => Buffer.compare(anchor.rdata, key.rdata) === 0),
         );
+        const vouched = [...new Set([...byDs, ...byKey])];
         if (vouched.length === 0) return bogusZone(zone, ...whyNoKey(zone, all, keys.length));
         const result = await verifyRrset(rrset, zone, vouched, this.#now(), work);
         if (result.status === 'bogus') return bogusZone(zone, result.ede.code, result.ede.text);
@@ -185,9 +201,9 @@ export class ChainOfTrust {
 
   /** The cut at `name` as its parent zone tells it, the parent found by the signer of the answer; undefined when unsigned. */
   async #cutByOwnSignature(name: Name, anchor: Name, work: Work): Promise<CutStatus | undefined> {
-    const known = this.#peek<CutStatus>(`cut ${name.key}`);
-    if (known !== undefined) return (await known).value;
-    const message = await this.#dsReply(name, work);
+    const known = await this.#kept.peek<CutStatus>(`cut ${name.key}`)?.catch(() => undefined);
+    if (known !== undefined) return known.value;
+    const message = await this.#reply(name, TYPE.DS, work);
     if (!('questions' in message)) return undefined;
     const parent = signerAbove(message, name, anchor);
     if (parent === undefined) return undefined;
@@ -199,22 +215,21 @@ export class ChainOfTrust {
 
   /** The cut at `name` as `parent`, the secure zone right above, tells it. */
   #cutBelow(name: Name, parent: Trust & { status: 'secure' }, work: Work): Promise<CutStatus> {
-    return this.#keep(`cut ${name.key}`, async () =>
+    return this.#kept.get(`cut ${name.key}`, () =>
       this.#retried<CutStatus>(
         name,
         TYPE.DS,
         work,
         reply => this.#judgeCut(reply, name, parent, work),
         ede => ({ kind: 'bogus', ede }),
-        await this.#dsReply(name, work),
       ),
     );
   }
 
-  /** The unjudged answer for DS, so that questions in parallel and the ways up and down ask once. */
-  #dsReply(name: Name, work: Work): Promise<Message | ExtendedError> {
-    return this.#keep(`reply ${name.key}`, async () => ({
-      value: await this.#ask(name, TYPE.DS, 0, work),
+  /** The unjudged answer, for a moment, so that questions in parallel and the ways up and down ask once. */
+  #reply(name: Name, type: number, work: Work): Promise<Message | ExtendedError> {
+    return this.#replies.get(`${type} ${name.key}`, async () => ({
+      value: await this.#ask(name, type, 0, work),
       ttlSeconds: BOGUS_TTL_SECONDS,
     }));
   }
@@ -232,8 +247,9 @@ export class ChainOfTrust {
       const rrset = type === TYPE.DNAME ? dname : here;
       if (rrset === undefined) continue;
       const result = await verifyRrset(rrset, parent.zone, parent.keys, this.#now(), work);
-      if (result.status === 'bogus')
+      if (result.status === 'bogus') {
         return { value: { kind: 'bogus', ede: result.ede }, ttlSeconds: BOGUS_TTL_SECONDS };
+      }
       // A name with a CNAME, or below a DNAME, or one that a wildcard stands for, is no zone cut.
       const isCut = type === TYPE.DS && result.closestEncloser === undefined;
       return {
@@ -257,12 +273,12 @@ export class ChainOfTrust {
     work: Work,
     judge: (message: Message) => Promise<Kept<T>>,
     failed: (ede: ExtendedError) => T,
-    first?: Message | ExtendedError,
   ): Promise<Kept<T>> {
     let result: Kept<T> | undefined;
     for (let attempt = 0; attempt < 2; attempt++) {
-      const known = attempt === 0 ? first : undefined;
-      const message = known ?? (await this.#ask(name, type, attempt, work));
+      const message = await (attempt === 0
+        ? this.#reply(name, type, work)
+        : this.#ask(name, type, attempt, work));
       if (!('questions' in message)) {
         result = { value: failed(message), ttlSeconds: BOGUS_TTL_SECONDS };
       } else if (message.rcode !== RCODE.NOERROR && message.rcode !== RCODE.NXDOMAIN) {
@@ -284,38 +300,6 @@ export class ChainOfTrust {
     } catch (error) {
       return { code: EDE.NETWORK_ERROR, text: error instanceof Error ? error.message : String(error) };
     }
-  }
-
-  /**
-   * What `make` found, kept for its TTL and shared by all who ask meanwhile.
-   *
-   * A limit that was hit ends only the question that hit it; those who waited for it go and see for themselves.
-   */
-  async #keep<T>(key: string, make: () => Promise<Kept<T>>): Promise<T> {
-    for (let known = this.#peek<T>(key); known !== undefined; known = this.#peek<T>(key)) {
-      const kept = await known.catch(() => undefined);
-      if (kept !== undefined) return kept.value;
-    }
-    const made = make();
-    const entry = { value: made as Promise<Kept<unknown>>, expiresAt: Number.POSITIVE_INFINITY };
-    this.#kept.set(key, entry);
-    if (this.#kept.size > MAX_KEPT) this.#kept.delete(this.#kept.keys().next().value!);
-    try {
-      const { value, ttlSeconds } = await made;
-      entry.expiresAt = this.#now() + Math.min(ttlSeconds, MAX_TTL_SECONDS);
-      return value;
-    } catch (error) {
-      if (this.#kept.get(key) === entry) this.#kept.delete(key);
-      throw error;
-    }
-  }
-
-  #peek<T>(key: string): Promise<Kept<T>> | undefined {
-    const entry = this.#kept.get(key);
-    if (entry === undefined) return undefined;
-    if (entry.expiresAt > this.#now()) return entry.value as Promise<Kept<T>>;
-    this.#kept.delete(key);
-    return undefined;
   }
 }
 

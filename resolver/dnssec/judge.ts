@@ -144,6 +144,8 @@ export class MessageJudge {
   }
 
   async #judgeAbsence(name: Name, type: number): Promise<Step> {
+    if (this.#message.rcode === RCODE.YXDOMAIN)
+      return invalid(`YXDOMAIN for ${name.toText()} without a DNAME`);
     const nxdomain = this.#message.rcode === RCODE.NXDOMAIN;
     const governed = type === TYPE.DS ? (name.parent() ?? Name.root) : name;
     const claimed = nxdomain ? 'nxdomain' : 'nodata';
