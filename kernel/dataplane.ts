@@ -50,7 +50,10 @@ export type Usage = {
   inPackets: number;
   outBytes: number;
   outPackets: number;
-  /** Unix time of the last packet in either direction; absent when there was none. */
+  /**
+   * Unix time of the last packet in either direction; absent when there was none. Kernels before 6.2 do not keep it: there
+   * it is the time when `usage` first saw that more packets had passed.
+   */
   lastUsedSeconds?: number;
 };
 
@@ -59,6 +62,8 @@ export type DataPlaneOptions = {
   ikePorts?: number[];
   /** In packets. */
   replayWindow?: number;
+  /** The clock, Unix time in seconds. */
+  now?: () => number;
 };
 
 export type DataPlaneStatus = {
@@ -84,6 +89,7 @@ export class XfrmDataPlane {
   readonly #xfrm: XfrmVerbs;
   readonly #ikePorts: number[];
   readonly #replayWindow: number;
+  readonly #now: () => number;
   readonly #marks = new Marks();
   readonly #pairs = new Map<string, Pair>();
   readonly #children = new Map<number, { child: Installed; pair: Pair }>();
@@ -93,6 +99,7 @@ export class XfrmDataPlane {
     this.#xfrm = xfrm;
     this.#ikePorts = options.ikePorts ?? [500, 4500];
     this.#replayWindow = options.replayWindow ?? 128;
+    this.#now = options.now ?? (() => Math.floor(Date.now() / 1000));
   }
 
   /**
@@ -154,6 +161,8 @@ export class XfrmDataPlane {
         inbound: { spi: given.inboundSa.spi, destination: local },
         outbound: { spi: given.outboundSa.spi, destination: remote },
         outReqid,
+        seenPackets: 0,
+        seenSeconds: 0,
       };
       step(
         () => this.#installSa(given, 'in', inReqid),
@@ -233,7 +242,13 @@ export class XfrmDataPlane {
     const inbound = this.#statusOf(known.child.inbound);
     const outbound = this.#statusOf(known.child.outbound);
     if (!inbound || !outbound) return undefined;
-    const lastUsed = Math.max(inbound.lastUsedSeconds ?? 0, outbound.lastUsedSeconds ?? 0);
+    const packets = inbound.packets + outbound.packets;
+    if (packets !== known.child.seenPackets) {
+      known.child.seenPackets = packets;
+      known.child.seenSeconds = this.#now();
+    }
+    const told = Math.max(inbound.lastUsedSeconds ?? 0, outbound.lastUsedSeconds ?? 0);
+    const lastUsed = told || known.child.seenSeconds;
     return {
       inBytes: inbound.bytes,
       inPackets: inbound.packets,

@@ -5,7 +5,16 @@ import type { Mode, Policy, SaId, Selector } from './xfrm.ts';
 export type HostPair = { local: Uint8Array; remote: Uint8Array };
 
 /** What is kept of a child: never its keys. */
-export type Installed = { id: number; mode: Mode; inbound: SaId; outbound: SaId; outReqid: number };
+export type Installed = {
+  id: number;
+  mode: Mode;
+  inbound: SaId;
+  outbound: SaId;
+  outReqid: number;
+  /** Packets in both directions when last looked at, and since when (Unix time). */
+  seenPackets: number;
+  seenSeconds: number;
+};
 
 export type Pair = {
   key: string;
