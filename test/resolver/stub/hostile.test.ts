@@ -10,6 +10,7 @@ import { parseQuery } from '../../../resolver/stub/query.ts';
 import { Stub } from '../../../resolver/stub/stub.ts';
 import type { StubAnswer, StubQuestion } from '../../../resolver/stub/types.ts';
 import { overTcp, overUdp, queryBytes } from './clients.ts';
+import { until } from '../until.ts';
 
 const seeds = [
   queryBytes(),
@@ -133,6 +134,6 @@ test('the listeners outlive everything thrown at them', async t => {
     await garbage.closed;
   }
   await overUdp(at, queryBytes());
-  while (stub.counters().tcpConnections! > 0) await new Promise(setImmediate);
+  await until(() => stub.counters().tcpConnections! <= 0);
   assert.deepEqual([stub.counters().inFlight, stub.counters().waiting, stub.counters().failed], [0, 0, 0]);
 });

@@ -14,6 +14,7 @@ import type { StubAnswer } from '../../../resolver/stub/types.ts';
 import { parseMessage } from '../../../resolver/dns/message.ts';
 import { frame } from '../../../resolver/upstream/tcp-framing.ts';
 import { queryBytes } from './clients.ts';
+import { until } from '../until.ts';
 
 function query(name: string): StubQuery {
   const parsed = parseQuery(new Uint8Array(queryBytes({ questions: [{ type: 'A', name }] })));
@@ -117,7 +118,7 @@ async function tcp(t: TestContext, receive: Receive) {
     const count = listener.counters.connections;
     const socket = net.connect(port, '127.0.0.1').on('error', () => {});
     sockets.push(socket);
-    while (listener.counters.connections === count) await new Promise(setImmediate);
+    await until(() => listener.counters.connections !== count);
     return socket;
   };
   const closed = (socket: net.Socket) =>
@@ -148,11 +149,11 @@ test('an outstanding question keeps its connection, whatever the clock says', as
   });
   const socket = await connect();
   socket.write(frame(queryBytes()));
-  while (respond === undefined) await new Promise(setImmediate);
+  await until(() => respond !== undefined);
   clock.now = 60_000;
   listener.sweep();
   assert.equal(listener.size, 1);
-  respond(Buffer.from([1]));
+  respond!(Buffer.from([1]));
   listener.sweep();
   await closed(socket);
 });
@@ -167,7 +168,7 @@ test('with all places taken the longest idle one goes, never one that waits for 
     clock.now++;
     idle.push(await connect());
   }
-  while (busy.bytesWritten === 0) await new Promise(setImmediate);
+  await until(() => busy.bytesWritten !== 0);
   assert.equal(listener.size, 256);
   clock.now++;
   await connect();
@@ -186,10 +187,10 @@ test('answers that are not fetched do not pile up', async t => {
   const socket = await connect();
   socket.pause();
   const question = frame(queryBytes());
-  while (listener.counters.misbehaved === 0) {
+  await until(() => {
     socket.write(question);
-    await new Promise(setImmediate);
-  }
+    return listener.counters.misbehaved === 1;
+  });
   await closed(socket);
 });
 

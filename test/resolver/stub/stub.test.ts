@@ -13,6 +13,7 @@ import { Stub, type StubConfig } from '../../../resolver/stub/stub.ts';
 import type { StubAnswer, StubHandler, StubQuestion } from '../../../resolver/stub/types.ts';
 import { dnsPacket } from '../dns-packet.ts';
 import { dig, overTcp, overUdp, queryBytes } from './clients.ts';
+import { until } from '../until.ts';
 
 const LOOPBACK: Cidr[] = [parseCidr('127.0.0.0/8')!, parseCidr('::1')!];
 
@@ -46,7 +47,7 @@ function held() {
       questions.push({ question, signal, answer: (answer = addressOf(question)) => resolve(answer) });
     });
   const arrived = async (count: number) => {
-    while (questions.length < count) await new Promise(setImmediate);
+    await until(() => questions.length >= count);
   };
   return { questions, handler, arrived };
 }
@@ -104,7 +105,7 @@ test('equal questions are asked once, in whatever case and over whatever transpo
     overUdp(at, queryBytes({ id: 1000 + i, questions: [{ type: 'A', name: names[i % 3]! }] })),
   );
   for (let i = 0; i < 10; i++) client.ask(queryBytes({ id: 2000 + i }));
-  while (stub.counters().waiting! < 40) await new Promise(setImmediate);
+  await until(() => stub.counters().waiting! >= 40);
   await arrived(1);
   assert.equal(questions.length, 1);
   assert.equal(stub.counters().coalesced, 39);
@@ -219,7 +220,7 @@ test('responses and scraps are dropped, so that nobody can be made to talk to hi
   response[2]! |= 0x80;
   for (const bytes of [response, Buffer.alloc(0), Buffer.from([1, 2, 3]), Buffer.alloc(11)])
     socket.send(bytes, at.port, at.address);
-  while (stub.counters().dropped! < 4) await new Promise(setImmediate);
+  await until(() => stub.counters().dropped! >= 4);
   assert.equal(stub.counters().formatErrors, 0);
 });
 
@@ -268,10 +269,10 @@ test('TCP: reading stops while too many questions are open, and goes on after', 
   for (let i = 0; i < 50; i++) await new Promise(setImmediate);
   assert.ok(questions.length < 1000, 'not all are read');
   let answered = 0;
-  while (client.answers.length < 1000) {
+  await until(() => {
     while (answered < questions.length) questions[answered++]!.answer();
-    await new Promise(setImmediate);
-  }
+    return client.answers.length === 1000;
+  });
   client.socket.destroy();
 });
 
@@ -295,14 +296,14 @@ test('the handler hears when nobody waits any more, and only then', async t => {
   const [first, second] = [await overTcp(at), await overTcp(at)];
   first.ask(queryBytes());
   second.ask(queryBytes());
-  while (stub.counters().waiting! < 2) await new Promise(setImmediate);
+  await until(() => stub.counters().waiting! >= 2);
   await arrived(1);
   // A reset: a mere end could be a client that waits for its answers.
   first.socket.resetAndDestroy();
-  while (stub.counters().waiting! > 1) await new Promise(setImmediate);
+  await until(() => stub.counters().waiting! <= 1);
   assert.equal(questions[0]!.signal.aborted, false);
   second.socket.resetAndDestroy();
-  while (!questions[0]!.signal.aborted) await new Promise(setImmediate);
+  await until(() => questions[0]!.signal.aborted);
   assert.equal(stub.counters().inFlight, 0);
   // The same question anew does not wait for the one that was given up.
   const third = await overTcp(at);

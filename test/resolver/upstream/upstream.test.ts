@@ -10,6 +10,7 @@ import { plainSockets } from '../../../resolver/upstream/sockets.ts';
 import { Upstream, type UpstreamConfig } from '../../../resolver/upstream/upstream.ts';
 import { dnsPacket } from '../dns-packet.ts';
 import { type Asked, type FakeServer, fakeServer, respond } from './fake-server.ts';
+import { until } from '../until.ts';
 
 const QUESTION = { name: Name.parseText('www.example.com'), type: TYPE.A };
 /** Short patience: these tests wait for events, and for silence no longer than they must. */
@@ -359,11 +360,11 @@ test('questions in flight are bounded, the others wait, and too many are turned 
   const pending = Array.from({ length: 256 + 2048 }, () => upstream.exchange(QUESTION));
   for (const one of pending) one.catch(() => {});
   await assert.rejects(upstream.exchange(QUESTION), failsWith('overload'));
-  while (held.length < 256) await new Promise(resolve => setTimeout(resolve, 5));
+  await until(() => held.length >= 256);
   assert.deepEqual([upstream.counters().inFlight, upstream.counters().waiting], [256, 2048]);
   const before = held.length;
   honest(held[0]!);
-  while (held.length === before) await new Promise(resolve => setTimeout(resolve, 5));
+  await until(() => held.length !== before);
   assert.deepEqual([upstream.counters().inFlight, upstream.counters().waiting], [256, 2047]);
 });
 
@@ -378,7 +379,7 @@ test('a recovered server is found again by a question on the side', async t => {
   assert.equal(servers[0]!.asked.length, 1, 'it still backs off');
   now += 1000;
   await Promise.all([upstream.exchange(QUESTION), upstream.exchange(QUESTION)]);
-  while (upstream.servers()[0]!.failures > 0) await new Promise(resolve => setTimeout(resolve, 5));
+  await until(() => upstream.servers()[0]!.failures <= 0);
   assert.equal(servers[0]!.asked.length, 2, 'asked on the side, once');
 });
 
