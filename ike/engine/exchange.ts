@@ -126,6 +126,10 @@ export function open(core: Core, sa: IkeSa, message: Message, from: Path): Recei
   const awaited = response
     ? window.outstanding?.purpose !== 'init' && window.outstanding?.messageId
     : window.nextIn;
+  if (!response && window.answered && !window.answered.messages) {
+    core.drop('stillWorking', from.remote, 'a second request before our answer to the first');
+    return undefined;
+  }
   if (messageId !== awaited || !sa.secure) {
     core.drop('droppedMessageId', from.remote);
     return undefined;
