@@ -100,7 +100,7 @@ export class UdpSocket {
     this.family = options.family;
     const count = Math.min(Math.max(options.batch ?? 16, 1), RECORD.batchLimit);
     this.#slot = options.maxDatagramOctets ?? 65_535;
-    this.#payload = Buffer.allocUnsafeSlow(this.#slot * count);
+    this.#payload = uninitialised(this.#slot * count);
     this.#records = new Uint8Array(RECORD.size * count);
     this.#view = viewOf(this.#records);
     const name = new Uint8Array(28);
@@ -131,8 +131,7 @@ export class UdpSocket {
         continue;
       }
       const start = i * this.#slot;
-      const data = new Uint8Array(this.#view.getUint32(at + RECORD.length, true));
-      data.set(this.#payload.subarray(start, start + data.length));
+      const data = this.#payload.slice(start, start + this.#view.getUint32(at + RECORD.length, true));
       const scope = this.#view.getUint32(at + RECORD.scope, true);
       const remote: SocketEndpoint = {
         address: { family: this.family, bytes: this.#address(at + RECORD.remote) },
@@ -152,7 +151,7 @@ export class UdpSocket {
   /** Sends one datagram, from `local` when given; the errno's name when the kernel did not take it. */
   send(data: Uint8Array, remote: SocketEndpoint, local?: SocketAddress): string | undefined {
     if (this.#closed) return 'EBADF';
-    const refused = writeRecord(this.#sendView, 0, this.family, data.length, remote, local);
+    const refused = writeRecord(this.#sendRecord, this.#sendView, 0, this.family, data.length, remote, local);
     if (refused) return this.#notSent(refused);
     const sent = this.#native.sendMessages(this.#fd, data, data.length, this.#sendRecord, 0, 1);
     if (sent < 0) return this.#notSent(errnoName(-sent));
@@ -188,7 +187,15 @@ export class UdpSocket {
     const batch = this.#batch;
     let count = 0;
     for (const { data, remote, local } of datagrams) {
-      const refused = writeRecord(batch.view, count * RECORD.size, this.family, data.length, remote, local);
+      const refused = writeRecord(
+        batch.records,
+        batch.view,
+        count * RECORD.size,
+        this.family,
+        data.length,
+        remote,
+        local,
+      );
       if (refused) this.#notSent(refused);
       else batch.payload.set(data, batch.slot * count++);
     }
@@ -228,7 +235,7 @@ class SendBatch {
 
   constructor(longest: number) {
     this.slot = Math.ceil(longest / 1024) * 1024;
-    this.payload = Buffer.allocUnsafeSlow(this.slot * RECORD.batchLimit);
+    this.payload = uninitialised(this.slot * RECORD.batchLimit);
   }
 }
 
@@ -255,6 +262,11 @@ function prepare(calls: Native, fd: number, options: UdpOptions): void {
   accepted('bind', calls.bind(fd, sockaddr(options.family, address, options.port ?? 0)));
 }
 
+/** Memory that the system hands out only where it is touched. A plain Uint8Array: its `slice` copies, a Buffer's does not. */
+function uninitialised(octets: number): Uint8Array {
+  return new Uint8Array(Buffer.allocUnsafeSlow(octets).buffer);
+}
+
 /** A policy of the socket itself: allow all without templates. */
 function bypass(family: 4 | 6, direction: Direction): Uint8Array {
   const any = new Uint8Array(family === 4 ? 4 : 16);
@@ -279,6 +291,7 @@ function sockaddr(family: 4 | 6, address: Uint8Array, port: number): Uint8Array 
 
 /** Fills one record to send; the reason when this socket cannot send there. */
 function writeRecord(
+  records: Uint8Array,
   view: DataView,
   at: number,
   family: 4 | 6,
@@ -286,14 +299,15 @@ function writeRecord(
   remote: SocketEndpoint,
   local: SocketAddress | undefined,
 ): string | undefined {
-  if (remote.address.family !== family || (local && local.family !== family)) return 'EAFNOSUPPORT';
-  const records = new Uint8Array(view.buffer, view.byteOffset + at, RECORD.size);
+  const octets = family === 4 ? 4 : 16;
+  if (remote.address.family !== family || remote.address.bytes.length !== octets) return 'EAFNOSUPPORT';
+  if (local && (local.family !== family || local.bytes.length !== octets)) return 'EAFNOSUPPORT';
   view.setUint32(at + RECORD.length, length, true);
   view.setUint32(at + RECORD.flags, local ? RECORD.hasLocal : 0, true);
   view.setUint16(at + RECORD.family, family, true);
   view.setUint16(at + RECORD.port, remote.port, true);
-  records.set(remote.address.bytes, RECORD.remote);
-  if (local) records.set(local.bytes, RECORD.local);
+  records.set(remote.address.bytes, at + RECORD.remote);
+  if (local) records.set(local.bytes, at + RECORD.local);
   view.setUint32(at + RECORD.scope, remote.scope ?? 0, true);
   return undefined;
 }

@@ -90,6 +90,8 @@ test('a refusal names the step; an address of the other family is refused', () =
     code: 'EADDRINUSE',
   });
   assert.equal(taken.send(Uint8Array.of(1), at(6, 9)), 'EAFNOSUPPORT');
+  const long = { address: { family: 4 as const, bytes: new Uint8Array(40) }, port: 9 };
+  assert.equal(taken.send(Uint8Array.of(1), long), 'EAFNOSUPPORT');
   assert.deepEqual(taken.boundAddress.bytes, loopback[4]);
   taken.close();
 });
