@@ -109,8 +109,8 @@ export class Engine {
     return this.#run(now, core => {
       for (const requestId of [...core.attempts.keys()]) initiatorAuth.cancel(core, requestId);
       for (const sa of [...core.sas.values()]) {
-        if (sa.announced || sa.pending) close(core, sa, 'shutting down');
-        else if (sa.role === 'responder' && sa.state !== 'rekeyed') core.free(sa, 'shutting down');
+        if (sa.announced || sa.pending || sa.state === 'rekeyed') close(core, sa, 'shutting down');
+        else if (sa.state !== 'deleting' && sa.state !== 'cancelling') core.free(sa, 'shutting down');
       }
     });
   }

@@ -77,6 +77,17 @@ test('closeAll in every state leaves nothing', () => {
   }
 });
 
+test('closeAll has nothing to wait for but answers to DELETE', () => {
+  const { network, alice, bob } = connected();
+  alice.run(alice.engine.closeAll(network.now));
+  network.settle();
+  assert.equal(alice.engine.nextDeadline(), undefined);
+  assert.deepEqual(bob.states(), ['lingering']);
+  bob.run(bob.engine.closeAll(network.now));
+  assert.equal(bob.engine.nextDeadline(), undefined);
+  assertNothingLeft(alice, bob);
+});
+
 test('cancelled in every state: told at once, and the peer keeps nothing', () => {
   for (let steps = 0; steps <= 3; steps++) {
     const { network, alice, bob } = pair();
