@@ -24,12 +24,14 @@ import type { RunningDaemon } from './commands/up.ts';
 import type { Configuration } from './config.ts';
 import { DaemonView } from './control/view.ts';
 import { ControlServer } from './control/server.ts';
+import { parseRrsig } from './dns/dnssec-rdata.ts';
+import { EDE, TYPE } from './dns/types.ts';
 import { ValidatingResolver } from './dnssec/resolver.ts';
 import type { Exchange } from './dnssec/types.ts';
 import { loadIdentity, type LoadedIdentity } from './identity/identity.ts';
 import type { Logger } from './log.ts';
 import { IkeNegotiator, incapableNegotiator, type SealingPlane } from './negotiator.ts';
-import { cannotListen, noEsp } from './startup-checks.ts';
+import { cannotListen, clockBeforeSignatures, noEsp } from './startup-checks.ts';
 import { StartupError } from './startup-error.ts';
 import { StrangerLookup } from './strangers.ts';
 import { CachedResolver } from './stub/cache.ts';
@@ -131,6 +133,8 @@ async function start(
   await startStub(stub, configuration);
   undo.push(() => stub.close());
 
+  void tellOfWrongClock(resolving, log);
+
   let stopping: Promise<void> | undefined;
   const stop = async (): Promise<void> => {
     await stub.close();
@@ -156,6 +160,7 @@ function openResolver(configuration: Configuration) {
   let observer: Observer = () => {};
   const upstream = new Upstream({ servers: configuration.upstream });
   const anchors = configuration.trustAnchors;
+  const now = () => configuration.validationTime ?? Math.floor(Date.now() / 1000);
   const validator = new ValidatingResolver({
     exchange: async (question, signal) => {
       const message = await upstream.exchange(question, signal);
@@ -164,9 +169,10 @@ function openResolver(configuration: Configuration) {
     },
     anchors,
     negativeAnchors: configuration.negativeTrustAnchors,
-    now: () => configuration.validationTime ?? Math.floor(Date.now() / 1000),
+    now,
   });
   return {
+    now,
     upstream,
     anchors,
     cache: new CachedResolver(validator),
@@ -323,6 +329,21 @@ async function startStub(stub: Stub, configuration: Configuration): Promise<void
       configuration.listen.find(l => l.address === address && l.port === port) ?? configuration.listen[0]!;
     throw cannotListen(at, syscall === 'listen' ? 'tcp' : 'udp', error);
   }
+}
+
+/** A clock before every signature makes everything bogus; said once, because only a person can mend it. */
+async function tellOfWrongClock(
+  { cache, anchors, now }: Pick<ReturnType<typeof openResolver>, 'cache' | 'anchors' | 'now'>,
+  log: Logger,
+): Promise<void> {
+  const zone = anchors[0]?.name;
+  if (!zone) return;
+  const resolution = await cache.lookup(zone, TYPE.DNSKEY);
+  if (resolution.ede?.code !== EDE.SIGNATURE_NOT_YET_VALID) return;
+  const signatures = resolution.answer.flatMap(rrset => rrset.signatures.map(parseRrsig));
+  const inceptions = signatures.flatMap(signature => (signature ? [signature.inception] : []));
+  const { message } = clockBeforeSignatures(now(), Math.min(...inceptions));
+  log.error({ event: 'clockBeforeSignatures' }, message);
 }
 
 function cannotOpenIke(error: unknown, ports: number[]): unknown {

@@ -36,12 +36,12 @@ export function noUpstream(): StartupError {
   });
 }
 
-/** `dataplane: xfrm` was demanded and the kernel cannot; with `auto` this is a warning and not this error. */
+/** `why` says what to do about the kernel too. `dataplane: xfrm` was demanded and the kernel cannot; with `auto` this is a warning and not this error. */
 export function noEsp(why: string): StartupError {
   return new StartupError({
     what: 'cannot drive the data plane',
-    why: `this kernel has no ESP (${why})`,
-    next: 'load it with `modprobe esp4 esp6`, use another kernel, or start with --dataplane none',
+    why: why.replace(/\.$/, ''),
+    next: 'or start with --dataplane none to resolve without sealing',
   });
 }
 
