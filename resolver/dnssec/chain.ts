@@ -296,7 +296,12 @@ export class ChainOfTrust {
   async #ask(name: Name, type: number, attempt: number, work: Work): Promise<Message | ExtendedError> {
     work.chainQuestion();
     try {
-      return await this.#exchange(attempt === 0 ? { name, type } : { name, type, attempt });
+      const message = await this.#exchange(attempt === 0 ? { name, type } : { name, type, attempt });
+      if (message.answer.length + message.authority.length <= work.limits.records) return message;
+      return {
+        code: EDE.DNSSEC_BOGUS,
+        text: `more than ${work.limits.records} records of the chain of trust`,
+      };
     } catch (error) {
       return { code: EDE.NETWORK_ERROR, text: error instanceof Error ? error.message : String(error) };
     }

@@ -57,8 +57,8 @@ export class Denial {
   ): Promise<Denial> {
     const denial = new Denial(zone, work.limits);
     const nsec3s = new Map<string, OwnedNsec3[]>();
-    for (const rrset of authority) {
-      if (!isProof(rrset) || !rrset.name.isSubdomainOf(zone)) continue;
+    const proofs = authority.filter(rrset => isProof(rrset) && rrset.name.isSubdomainOf(zone));
+    for (const rrset of proofs.slice(0, work.limits.proofs)) {
       const result = await verifyRrset(rrset, zone, keys, now, work);
       if (result.status === 'bogus') {
         denial.#complaint ??= result.ede;

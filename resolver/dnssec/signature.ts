@@ -52,8 +52,9 @@ export async function verifyRrset(
       }
       work.verification();
       await breathe();
-      if (verifySignature(key, signedData(rrset, rrsig, records), rrsig.signature))
-        return good(rrset, rrsig, now);
+      const data = signedData(rrset, rrsig, records);
+      if (verifySignature(key, data, rrsig.signature)) return good(rrset, rrsig, now);
+      work.failure();
     }
     if (candidates.length > 0) {
       complaints.push({ code: EDE.DNSSEC_BOGUS, text: `${what}: signature by key ${rrsig.keyTag} is wrong` });

@@ -8,6 +8,10 @@ export type Limits = {
   verificationsPerRrset: number;
   /** Signature checks for one question, its aliases and proofs included. */
   verifications: number;
+  /** Signature checks that fail for one question; honest answers have none, key tags that collide aside. */
+  failures: number;
+  /** NSEC, NSEC3 and SOA RRsets of one zone in one message; an honest denial has four, a chain of wildcards some more. */
+  proofs: number;
   /** DNSKEYs of one zone with the same tag and algorithm that are tried. */
   keysPerTag: number;
   /** SHA-1 rounds for one question: each hashed name costs its iterations plus one. */
@@ -24,11 +28,13 @@ export type Limits = {
 
 export const DEFAULT_LIMITS: Limits = {
   verificationsPerRrset: 8,
-  verifications: 64,
+  verifications: 40,
+  failures: 12,
+  proofs: 12,
   keysPerTag: 4,
   nsec3Rounds: 5000,
   nsec3Iterations: 150,
-  records: 2000,
+  records: 1000,
   aliases: 11,
   chainQuestions: 64,
 };
@@ -42,6 +48,7 @@ export class WorkExceeded extends Error {
 export class Work {
   readonly limits: Limits;
   #verifications = 0;
+  #failures = 0;
   #rounds = 0;
   #chainQuestions = 0;
   #roundsSinceBreath = 0;
@@ -53,6 +60,12 @@ export class Work {
   verification(): void {
     if (++this.#verifications > this.limits.verifications) {
       throw new WorkExceeded(`more than ${this.limits.verifications} signatures to check`);
+    }
+  }
+
+  failure(): void {
+    if (++this.#failures > this.limits.failures) {
+      throw new WorkExceeded(`more than ${this.limits.failures} signatures are wrong`);
     }
   }
 
