@@ -82,12 +82,10 @@ export class Stub {
     const sockets = this.#config.sockets ?? plainStubSockets;
     try {
       for (const at of this.#config.listen) {
-        const socket = await sockets.udp(at);
+        const { socket, server } = await openPair(sockets, at);
         this.#datagramSockets.push(socket);
-        this.#serveDatagrams(socket);
-        // With port 0 TCP gets the port that UDP found.
-        const server = await sockets.tcp({ address: at.address, port: socket.address().port });
         this.#servers.push(server);
+        this.#serveDatagrams(socket);
         server.on('connection', connection => this.#tcp.accept(connection));
       }
     } catch (error) {
@@ -213,5 +211,23 @@ export class Stub {
       return 'answered';
     }
     return () => this.#inFlight.leave(waiter);
+  }
+}
+
+/** Both sockets of one address. With port 0 they find a port that is free for both. */
+async function openPair(
+  sockets: StubSockets,
+  at: SocketAddress,
+): Promise<{ socket: dgram.Socket; server: net.Server }> {
+  for (let tries = 1; ; tries++) {
+    const socket = await sockets.udp(at);
+    try {
+      const server = await sockets.tcp({ address: at.address, port: socket.address().port });
+      return { socket, server };
+    } catch (error) {
+      socket.close();
+      const another = at.port === 0 && (error as NodeJS.ErrnoException).code === 'EADDRINUSE';
+      if (!another || tries === 10) throw error;
+    }
   }
 }

@@ -2,7 +2,6 @@
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { type AddressInfo, createServer } from 'node:net';
 import { once } from 'node:events';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -15,6 +14,7 @@ import type { Resolution } from '../../../resolver/dnssec/types.ts';
 import { CachedResolver } from '../../../resolver/stub/cache.ts';
 import { Stub } from '../../../resolver/stub/stub.ts';
 import { Upstream } from '../../../resolver/upstream/upstream.ts';
+import { freePort } from '../free-port.ts';
 import { dig } from './clients.ts';
 
 const ZONE = `
@@ -35,17 +35,8 @@ key IPSECKEY 10 0 2 . AQNRU3mG7TVTO2BkR47usntb102uFJtugbo6BSGvgqt4AQ==
 ${Array.from({ length: 40 }, (_, i) => `big TXT "${String(i).padStart(2, '0')}${'x'.repeat(200)}"`).join('\n')}
 `;
 
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
-}
-
 async function startNsd(t: TestContext): Promise<number> {
-  const port = await freePort();
+  const port = await freePort('127.0.0.1');
   const directory = mkdtempSync(path.join(tmpdir(), 'holdfast-nsd-'));
   writeFileSync(path.join(directory, 'zone.example'), ZONE);
   writeFileSync(

@@ -1,8 +1,9 @@
 /** A scripted name server on loopback, UDP and TCP on one port; what it says is up to the test. */
 import dgram from 'node:dgram';
 import { once } from 'node:events';
-import net, { type AddressInfo } from 'node:net';
+import net from 'node:net';
 import { dnsPacket, type Packet } from '../dns-packet.ts';
+import { freePort } from '../free-port.ts';
 import { Deframer, frame } from '../../../resolver/upstream/tcp-framing.ts';
 
 export type Asked = {
@@ -72,12 +73,15 @@ export async function fakeServer(
       }),
     );
   });
-  udp.bind(0, address);
-  await once(udp, 'listening');
-  server.port = (udp.address() as AddressInfo).port;
-  if (options.tcp !== false) {
+  if (options.tcp === false) {
+    udp.bind(0, address);
+    await once(udp, 'listening');
+    server.port = udp.address().port;
+  } else {
+    server.port = await freePort(address);
+    udp.bind(server.port, address);
     tcp.listen(server.port, address);
-    await once(tcp, 'listening');
+    await Promise.all([once(udp, 'listening'), once(tcp, 'listening')]);
   }
   elsewhere.bind(0, address);
   return server;
