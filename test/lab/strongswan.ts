@@ -53,7 +53,6 @@ function connectionText({ name, local, remote }: Connection): string {
     remote_addrs = ${addresses(remote.addresses)}
     proposals = aes128gcm16-prfsha256-x25519-ecp256, aes256gcm16-prfsha384-ecp384-modp2048, aes256-sha256-modp2048, default
     mobike = no
-    unique = never
     local {
       auth = pubkey
       id = ${local.id}

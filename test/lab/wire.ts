@@ -8,7 +8,7 @@ export type WireCount = {
   dns: number; // port 53
   clear: number; // anything else: what an app sent without protection
   lostSyn: number; // of clear: a TCP SYN seen again
-  clearPackets: string[]; // the first twenty of them, for the error message
+  clearPackets: string[]; // each of them, as `source.port > destination.port PROTOCOL`
 };
 
 /**
@@ -28,7 +28,7 @@ export function countWire(pcap: Uint8Array, host?: string[], peers?: string[]): 
     if (!wanted(packet.source, packet.destination) && !wanted(packet.destination, packet.source)) continue;
     count[packet.kind]++;
     if (packet.kind !== 'clear') continue;
-    if (count.clearPackets.length < 20) count.clearPackets.push(packet.text);
+    count.clearPackets.push(packet.text);
     if (packet.syn === undefined) continue;
     if (syns.has(packet.syn)) count.lostSyn++;
     syns.add(packet.syn);
