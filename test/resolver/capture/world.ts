@@ -3,6 +3,7 @@ import { type IpAddress, formatIpAddress, parseIpAddress } from '../../../resolv
 import { Capture } from '../../../resolver/capture/capture.ts';
 import { PolicyGroups, type GroupEntries, type PolicyGroup } from '../../../resolver/capture/groups.ts';
 import type {
+  Lookup,
   Negotiation,
   NegotiationFailure,
   NegotiationOutcome,
@@ -40,6 +41,7 @@ export class World {
   readonly negotiations: { address: string; keys: string[]; asked?: string; ended?: string }[] = [];
   /** Children that stand in the kernel: id to address and fingerprint. */
   readonly children = new Map<number, { address: string; fingerprint: string }>();
+  readonly lookup: Lookup = { lookup: async (name, type) => this.#resolve(name, type) };
   readonly capture: Capture;
   now = 1_000;
   failWith: NegotiationFailure | undefined;
@@ -53,7 +55,7 @@ export class World {
     patienceMillis?: number;
   }) {
     this.capture = new Capture({
-      lookup: { lookup: async (name, type) => this.#resolve(name, type) },
+      lookup: this.lookup,
       groups: new PolicyGroups({
         default: options.default ?? 'private-or-clear',
         groups: options.groups ?? {},
@@ -127,13 +129,13 @@ export class World {
     this.lookups.push(`${name.toText()} ${type}`);
     const answer: Rrset[] = [];
     let at = name;
-    let zone = this.zones.get(name.toText());
+    let zone = this.zones.get(name.canonical().toText());
     let verdict: Verdict = zone?.verdict ?? 'secure';
     while (zone?.cname) {
       const target = Name.parseText(zone.cname);
       answer.push(rrset(at, TYPE.CNAME, [target.wire]));
       at = target;
-      zone = this.zones.get(at.toText());
+      zone = this.zones.get(at.canonical().toText());
       verdict = weakest(verdict, zone?.verdict ?? 'secure');
     }
     if (type === TYPE.IPSECKEY && zone?.keyVerdict === 'timeout') {
