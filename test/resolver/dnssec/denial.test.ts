@@ -41,6 +41,14 @@ test('NSEC: NXDOMAIN needs the name and the wildcard covered', () => {
   );
   assert.ok(!nsecProvesNxdomain([APEX, B], name('b.example'), zone), 'it exists');
   assert.ok(!nsecProvesNxdomain([APEX, B], name('ent.example'), zone), 'an empty non-terminal exists');
+  const starEnt = [
+    nsec('example', 'a.*.example', TYPE.SOA, TYPE.NS),
+    nsec('a.*.example', 'z.example', TYPE.A),
+  ];
+  assert.ok(
+    !nsecProvesNxdomain(starEnt, name('c.example'), zone),
+    'the wildcard exists as an empty non-terminal',
+  );
 });
 
 test('NSEC: nothing is proven below a zone cut or a DNAME, nor outside the zone', () => {

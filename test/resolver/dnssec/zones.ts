@@ -56,6 +56,8 @@ www AAAA 2001:db8::2
 www IPSECKEY 10 0 2 . AQNRU3mG7TVTO2BkR47usntb102uFJtugbo6BSGvgqt4AQ==
 mail MX 10 WWW
 *.wild A 192.0.2.4
+real.wild A 192.0.2.8
+real.wild IPSECKEY 10 0 2 . AQNRU3mG7TVTO2BkR47usntb102uFJtugbo6BSGvgqt4AQ==
 *.wildcname CNAME www
 a.b.ent A 192.0.2.5
 cname CNAME www
