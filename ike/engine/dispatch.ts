@@ -69,7 +69,7 @@ function receiveProtected(core: Core, message: Message, from: Path): void {
     core.drop('droppedReflected', from.remote);
     return;
   }
-  if (!(header.response ? awaits(sa, header.exchangeType) : takes(core, sa, message))) {
+  if (!(header.response ? awaits(sa, header.exchangeType) : takes(sa, header))) {
     core.drop('droppedOutOfState', from.remote, `${sa.state}, exchange ${header.exchangeType}`);
     return;
   }
@@ -82,7 +82,7 @@ function receiveProtected(core: Core, message: Message, from: Path): void {
 }
 
 /** Whether a new request of this exchange may come now; one that was taken already may always be repeated. */
-function takes(_core: Core, sa: IkeSa, { header }: Message): boolean {
+function takes(sa: IkeSa, header: Header): boolean {
   if (header.messageId < sa.window.nextIn) return true;
   if (sa.state === 'init-answered') return header.exchangeType === ExchangeType.IKE_AUTH;
   const { CREATE_CHILD_SA, INFORMATIONAL } = ExchangeType;
