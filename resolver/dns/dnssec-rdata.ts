@@ -1,5 +1,5 @@
 /** DS, DNSKEY, RRSIG, NSEC and NSEC3 (RFC 4034, RFC 5155). Parsers return undefined for RDATA that does not fit. */
-import { Name } from './name.ts';
+import { copyBytes, Name } from './name.ts';
 import { attempt, viewOf } from './rdata.ts';
 
 export type Ds = { keyTag: number; algorithm: number; digestType: number; digest: Uint8Array };
@@ -83,7 +83,7 @@ export function parseRrsig(rdata: Uint8Array): Rrsig | undefined {
   const read = attempt(() => Name.readUncompressed(rdata, 18, rdata.length));
   if (read === undefined || read.end >= rdata.length) return undefined;
   const view = viewOf(rdata);
-  const signedPrefix = rdata.slice(0, read.end);
+  const signedPrefix = copyBytes(rdata, 0, read.end);
   signedPrefix.set(read.name.canonical().wire, 18);
   return {
     typeCovered: view.getUint16(0),

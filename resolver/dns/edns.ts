@@ -1,5 +1,5 @@
 /** EDNS(0): the OPT pseudo-record (RFC 6891 §6.1) and Extended DNS Errors (RFC 8914). */
-import { DnsFormatError } from './name.ts';
+import { copyBytes, DnsFormatError } from './name.ts';
 
 export type EdnsOption = { code: number; data: Uint8Array };
 
@@ -27,7 +27,7 @@ export function parseOptions(rdata: Uint8Array): EdnsOption[] {
     const length = (rdata[at + 2]! << 8) | rdata[at + 3]!;
     at += 4;
     if (at + length > rdata.length) throw new DnsFormatError('EDNS option runs past its end');
-    options.push({ code, data: rdata.slice(at, at + length) });
+    options.push({ code, data: copyBytes(rdata, at, at + length) });
     at += length;
   }
   return options;

@@ -1,7 +1,7 @@
 /** DNS messages: bytes to values (RFC 1035 §4.1, RFC 6891). Composing lives in compose.ts. */
 import type { Edns } from './edns.ts';
 import { parseOptions } from './edns.ts';
-import { DnsFormatError, Name } from './name.ts';
+import { copyBytes, DnsFormatError, Name } from './name.ts';
 import { readRdata } from './rdata-form.ts';
 import { TYPE } from './types.ts';
 
@@ -147,7 +147,7 @@ function readRecord(cursor: Cursor): ResourceRecord {
     record.rdata = readRdata(bytes, type, rdataAt, length);
   } catch (error) {
     if (!(error instanceof DnsFormatError)) throw error;
-    record.rdata = bytes.slice(rdataAt, rdataAt + length);
+    record.rdata = copyBytes(bytes, rdataAt, rdataAt + length);
     record.malformed = true;
   }
   return record;

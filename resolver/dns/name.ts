@@ -58,7 +58,7 @@ export class Name {
       labels++;
     }
     if (labels === 0) return { name: Name.root, end: at };
-    return { name: new Name(bytes.slice(offset, at), labels), end: at };
+    return { name: new Name(copyBytes(bytes, offset, at), labels), end: at };
   }
 
   /**
@@ -288,6 +288,15 @@ export class Name {
 const nameScratch = new Uint8Array(MAX_NAME_BYTES);
 const ASTERISK = Uint8Array.of(0x2a);
 const SPECIAL = new Set([...'."\\()@;$'].map(character => character.charCodeAt(0)));
+
+/**
+ * The bytes from `start` to `end` in memory of their own, as a plain Uint8Array.
+ *
+ * Datagrams come as Buffers, whose own slice() is a view: names and RDATA would change when the buffer is used again.
+ */
+export function copyBytes(bytes: Uint8Array, start: number = 0, end: number = bytes.length): Uint8Array {
+  return new Uint8Array(bytes.subarray(start, end));
+}
 
 /** A copy in ASCII lower case. Length bytes are at most 63 and so never changed. */
 function lower(bytes: Uint8Array): Uint8Array {

@@ -4,7 +4,7 @@
  * RFC 3597 §4 (which types may be compressed or must be decompressed), RFC 4034 §6.2 with RFC 6840 §5.1
  * (which embedded names are lower-cased: all listed ones but NSEC's).
  */
-import { DnsFormatError, Name } from './name.ts';
+import { copyBytes, DnsFormatError, Name } from './name.ts';
 import { TYPE } from './types.ts';
 
 /** `n` bytes; `name` possibly compressed; `plain` a name never compressed and never lower-cased; `string` a character-string. */
@@ -52,7 +52,7 @@ export function readRdata(message: Uint8Array, type: number, offset: number, len
   const end = offset + length;
   if (form === undefined || length === 0) {
     if (form !== undefined) throw new DnsFormatError('empty RDATA');
-    return message.slice(offset, end);
+    return copyBytes(message, offset, end);
   }
   let compressed = false;
   const parts: Uint8Array[] = [];
@@ -70,14 +70,14 @@ export function readRdata(message: Uint8Array, type: number, offset: number, len
     }
   }
   if (at !== end) throw new DnsFormatError('RDATA longer than its fields');
-  return compressed ? concat(parts) : message.slice(offset, end);
+  return compressed ? concat(parts) : copyBytes(message, offset, end);
 }
 
 /** Uncompressed RDATA with the names that RFC 4034 §6.2 lists in lower case; the same array when nothing changes. */
 export function canonicalRdata(type: number, rdata: Uint8Array): Uint8Array {
   const form = FORMS.get(type);
   if (form === undefined || !form.includes('name')) return rdata;
-  const copy = rdata.slice();
+  const copy = copyBytes(rdata);
   let at = 0;
   try {
     for (const field of form) {

@@ -6,7 +6,9 @@ import { composeMessage } from '../../../resolver/dns/compose.ts';
 import { composeEde, extendedErrors } from '../../../resolver/dns/edns.ts';
 import { type Message, parseHeader, parseMessage } from '../../../resolver/dns/message.ts';
 import { DnsFormatError, Name } from '../../../resolver/dns/name.ts';
+import { parseRrsig } from '../../../resolver/dns/dnssec-rdata.ts';
 import { parseTarget } from '../../../resolver/dns/rdata.ts';
+import { canonicalRdata } from '../../../resolver/dns/rdata-form.ts';
 import { TYPE } from '../../../resolver/dns/types.ts';
 import { messageArbitrary } from './arbitraries.ts';
 
@@ -110,6 +112,23 @@ test('truncation: additional records first, then everything but question and OPT
   const short = parseMessage(composeMessage({ ...message, answer: [record(600)] }, 512));
   assert.deepEqual([short.truncated, short.answer.length, short.questions.length], [true, 0, 1]);
   assert.equal(short.edns?.udpSize, 1232);
+});
+
+test('what is parsed owns its bytes: a receive buffer may be used again', () => {
+  const wire = fromHex(`0000 8000 0001 0003 0000 0001  0577777777 61 0000 01 0001
+    c00c 0001 0001 00000001 0004 01020304
+    c00c 0005 0001 00000001 0003 014100
+    c00c 002e 0001 00000001 0017 0001 0d 01 0000003c 00000000 00000000 0001 014100 aabb
+    00 0029 04d0 00000000 0006 000a 0002 0102`);
+  const plain = (m: Message): string => JSON.stringify(m, (_, v) => (v instanceof Uint8Array ? v.join() : v));
+  const buffer = Buffer.from(wire);
+  const message = parseMessage(buffer);
+  const rrsig = parseRrsig(message.answer[2]!.rdata)!;
+  canonicalRdata(TYPE.CNAME, message.answer[1]!.rdata);
+  assert.equal(plain(message), plain(parseMessage(wire)), 'looking changes nothing');
+  buffer.fill(0xff);
+  assert.equal(plain(message), plain(parseMessage(wire)));
+  assert.equal(rrsig.signer.toText(), 'A.');
 });
 
 test('property: what is composed parses to the same', () => {
