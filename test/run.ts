@@ -13,7 +13,7 @@ import { join } from 'node:path';
 import { run } from 'node:test';
 import { parseArgs } from 'node:util';
 import { chooseKernel, runInLab } from './lab/kernel.ts';
-import { ensurePackages, projectRoot } from './lab/packages.ts';
+import { ensurePackages, layerEnvironment, projectRoot } from './lab/packages.ts';
 
 /** What became of a group of tests. */
 type Summary = { passed: number; failed: string[]; skipped: { test: string; reason: string }[] };
@@ -51,23 +51,22 @@ async function everything(): Promise<boolean> {
     await step('lint', async () => tool('biome', ['lint', '--error-on-warnings', '.']));
     await step('format', async () => tool('biome', ['format', '.']));
   }
+  const lacking = wanted('unit') || wanted('lab') ? await providePackages() : undefined;
   if (wanted('unit') && unit.length > 0) {
     await step('unit', () => runFiles(unit, { concurrency: availableParallelism(), timeoutSeconds: 300 }));
   }
   if (wanted('lab') && guest.length + lab.length > 0) {
     await step('lab', async () => {
-      try {
-        await ensurePackages({ ...(values.yes ? { yes: true } : {}), progress: say });
-        say(
-          `kernel of the lab: ${(await chooseKernel()) === 'uml' ? 'User-Mode Linux' : "this machine's own"}`,
-        );
-      } catch (error) {
-        say((error as Error).message);
+      if (lacking) {
+        say(lacking);
         return {
           ...nothing(),
           failed: ['the lab cannot start here; `npm test -- --only unit` leaves it out'],
         };
       }
+      say(
+        `kernel of the lab: ${(await chooseKernel()) === 'uml' ? 'User-Mode Linux' : "this machine's own"}`,
+      );
       const summaries = [];
       for (const file of guest) summaries.push(await runGuest(file));
       if (lab.length > 0) summaries.push(await runFiles(lab, { concurrency: 1, timeoutSeconds: 600 }));
@@ -75,6 +74,17 @@ async function everything(): Promise<boolean> {
     });
   }
   return report(steps);
+}
+
+/** Makes the lab's Debian packages available, to unit tests too (nsd, dig, ip); answers why not. */
+async function providePackages(): Promise<string | undefined> {
+  try {
+    await ensurePackages({ ...(values.yes ? { yes: true } : {}), progress: say });
+  } catch (error) {
+    return (error as Error).message;
+  }
+  Object.assign(process.env, layerEnvironment());
+  return undefined;
 }
 
 function fits(file: string): boolean {
@@ -178,7 +188,7 @@ function report(steps: Step[]): boolean {
       `${failed.length ? '✖' : '✔'} ${name}: ${passed} passed, ${failed.length} failed, ${skipped.length} skipped, ${seconds.toFixed(0)} s`,
     );
   }
-  const reasons = Map.groupBy(total.skipped, ({ reason }) => reason);
+  const reasons = Map.groupBy(total.skipped, ({ reason }) => reason.split(': ')[0]!); // what comes after is a detail
   for (const [reason, tests] of reasons)
     say(`skipped ${tests.length}: ${reason} (${tests[0]!.test}${tests.length > 1 ? ', …' : ''})`);
   for (const name of total.failed) say(`failed: ${name}`);

@@ -18,7 +18,7 @@ type DebianPackage = { name: string; file: string; for: string };
 
 const packages: DebianPackage[] = [
   { name: 'user-mode-linux', file: 'usr/bin/linux.uml', for: 'a kernel with ESP that runs as a program' },
-  { name: 'iproute2', file: 'usr/sbin/ip', for: 'links, addresses and delays of the lab network' },
+  { name: 'iproute2', file: 'usr/bin/ip', for: 'links, addresses and delays of the lab network' },
   { name: 'kmod', file: 'usr/bin/kmod', for: 'ciphers the lab kernel loads on demand' },
   { name: 'nsd', file: 'usr/sbin/nsd', for: 'the authoritative server' },
   { name: 'unbound', file: 'usr/sbin/unbound', for: 'the recursive server that Holdfast asks' },
@@ -47,10 +47,14 @@ export function locate(file: string): string | undefined {
   return names.flatMap(name => [join('/', name), join(layerFolder, name)]).find(existsSync);
 }
 
-/** Environment for a program of the layer that runs on the machine itself, outside the lab. */
+/** Environment in which programs of the layer run on the machine itself, outside the lab; the machine's own come first. */
 export function layerEnvironment(): NodeJS.ProcessEnv {
-  const folders = ['usr/lib', `usr/lib/${debianTriplet()}`].map(folder => join(layerFolder, folder));
-  return { ...process.env, LD_LIBRARY_PATH: folders.join(':') };
+  const below = (...folders: string[]) => folders.map(folder => join(layerFolder, folder));
+  const libraries = [process.env.LD_LIBRARY_PATH, ...below('usr/lib', `usr/lib/${debianTriplet()}`)].filter(
+    Boolean,
+  );
+  const path = [process.env.PATH, '/usr/sbin', '/sbin', ...below('usr/bin', 'usr/sbin')];
+  return { ...process.env, LD_LIBRARY_PATH: libraries.join(':'), PATH: path.join(':') };
 }
 
 /**
