@@ -73,7 +73,13 @@ export class Engine {
 
   /** The answer to a lookupKeys effect; ignored when the peer is gone by now. */
   keysFound(lookup: number, found: responderAuth.Found, now: number): Effect[] {
-    return this.#run(now, core => responderAuth.keysFound(core, lookup, found));
+    return this.#run(now, core => {
+      const sa = core.lookups.get(lookup);
+      core.lookups.delete(lookup);
+      if (!sa?.handshake) return;
+      if (sa.handshake.role === 'responder') responderAuth.keysFound(core, sa, sa.handshake, found);
+      else initiatorAuth.otherNameFound(core, sa, sa.handshake, 'keys' in found ? found.keys : []);
+    });
   }
 
   /** The answer to an installChildSa effect: undefined, or why the kernel would not have it. */

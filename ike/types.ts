@@ -26,7 +26,10 @@ export type LocalKey = { publicKey: PublicKey; privateKey: KeyObject };
 export type Effect =
   /** A complete UDP payload; the non-ESP marker is already there on port 4500 (RFC 3948 §2.2). */
   | { kind: 'send'; data: Uint8Array; local: Endpoint; remote: Endpoint }
-  /** Responder: whose keys are these? Answered by `engine.keysFound(lookup, …)`. */
+  /**
+   * Whose keys are these? Answered by `engine.keysFound(lookup, …)`. Responder: the initiator's; initiator: those of
+   * another FQDN than the asked name, by which the responder goes.
+   */
   | { kind: 'lookupKeys'; lookup: number; identity: Identity; remote: IpAddress }
   /** Put this pair of SAs in the kernel. Answered by `engine.childInstalled(child.id, …)`. */
   | { kind: 'installChildSa'; child: ChildSa }

@@ -241,7 +241,7 @@ function openSealing(options: {
     now: () => performance.now(),
   });
   const engine = new Engine({
-    identity: ourIdentity(options.identity, routes),
+    identity: ourIdentity(options.identity),
     keys: options.identity.keys,
     random: count => new Uint8Array(randomBytes(count)),
     ports: { ike: port, natt: nat },
@@ -357,12 +357,9 @@ function cannotOpenIke(error: unknown, ports: number[]): unknown {
   });
 }
 
-/** Our name, or else the address that the default route leaves from. */
-function ourIdentity(identity: LoadedIdentity, routes: Routes): Identity {
-  if (identity.name !== undefined) return { type: 'fqdn', data: new TextEncoder().encode(identity.name) };
-  const route = routes.to(Uint8Array.of(192, 0, 2, 1));
-  const bytes = route.kind === 'unicast' ? route.source : new Uint8Array(4);
-  return { type: 'ipv4', data: bytes };
+/** Our name; without one the engine goes by the address it speaks from. */
+function ourIdentity({ name }: LoadedIdentity): Identity | undefined {
+  return name === undefined ? undefined : { type: 'fqdn', data: new TextEncoder().encode(name) };
 }
 
 function exemptUpstreams({ upstream }: Configuration): { address: Uint8Array; port: number }[] {

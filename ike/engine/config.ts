@@ -3,8 +3,8 @@ import type { Identity, LocalKey } from '../types.ts';
 
 /** What a caller may say; everything but the identity, the keys and the randomness has a default. */
 export type EngineConfig = {
-  /** Who we are when the peer does not ask for somebody else of ours. */
-  identity: Identity;
+  /** Who we are when the peer does not ask for somebody else of ours. Absent: the address that we speak from. */
+  identity?: Identity | undefined;
   /** Further identities that we answer to as IDr; our own address is always one. */
   identities?: Identity[];
   /** In the order in which we like to sign; no two of the same algorithm are needed. */
@@ -72,7 +72,8 @@ export type IkeProposal = {
 };
 export type ChildProposal = { encr: [id: number, keyBits: number][]; integ: number[]; esn: number[] };
 
-export type Config = Required<Omit<EngineConfig, 'retransmit' | 'limits'>> & {
+export type Config = Required<Omit<EngineConfig, 'retransmit' | 'limits' | 'identity'>> & {
+  identity?: Identity | undefined;
   retransmit: Retransmit;
   limits: Limits;
 };

@@ -1,5 +1,15 @@
 import { suiteName } from '../crypto/algorithms.ts';
-import type { ChildSa, Effect, Endpoint, FailureReason, Identity, IkeSaInfo, IpAddress } from '../types.ts';
+import { fingerprint } from '../crypto/public-key.ts';
+import type {
+  ChildSa,
+  Effect,
+  Endpoint,
+  FailureReason,
+  Identity,
+  IkeSaInfo,
+  IpAddress,
+  PublicKey,
+} from '../types.ts';
 import { addNonEspMarker } from '../wire/header.ts';
 import { addressKey, endpointText, identityKey, identityText } from './addresses.ts';
 import type { Config } from './config.ts';
@@ -33,6 +43,8 @@ export class Core {
   halfOpen = 0;
   readonly #byAddress = new Map<string, Set<IkeSa>>();
   readonly #byIdentity = new Map<string, Set<IkeSa>>();
+  /** By the fingerprint of the key that the peer proved. */
+  readonly #byRemoteKey = new Map<string, Set<IkeSa>>();
   readonly #childSpis = new Set<number>();
   #lastId = 0;
 
@@ -114,6 +126,11 @@ export class Core {
     return [...(this.#byIdentity.get(identityKey(identity)) ?? [])];
   }
 
+  /** Whether the peer of an announced SA has proved this key. */
+  hasProven(key: PublicKey): boolean {
+    return this.#byRemoteKey.has(fingerprint(key));
+  }
+
   halfOpenOf(address: IpAddress): number {
     return this.toAddress(address).filter(sa => sa.halfOpen).length;
   }
@@ -127,7 +144,7 @@ export class Core {
   announce(sa: IkeSa, child: ChildSa | undefined): void {
     sa.establishedAt = this.now;
     sa.announced = true;
-    if (sa.remoteIdentity) addTo(this.#byIdentity, identityKey(sa.remoteIdentity), sa);
+    this.#index(sa);
     this.leaveHalfOpen(sa);
     this.forgetHandshake(sa);
     this.count('established');
@@ -164,7 +181,7 @@ export class Core {
     this.forgetHandshake(sa);
     if (!sa.announced) return;
     sa.announced = false;
-    if (sa.remoteIdentity) takeFrom(this.#byIdentity, identityKey(sa.remoteIdentity), sa);
+    this.#unindex(sa);
     this.count('closed');
     this.emit({ kind: 'closed', ikeSa: info(sa), why });
   }
@@ -181,7 +198,10 @@ export class Core {
       if (this.byInit.get(handshake.initKey) === sa) this.byInit.delete(handshake.initKey);
       if (handshake.auth) this.lookups.delete(handshake.auth.lookup);
     }
-    if (handshake?.role === 'initiator') this.freeChildSpi(handshake.childSpi);
+    if (handshake?.role === 'initiator') {
+      this.freeChildSpi(handshake.childSpi);
+      if (handshake.otherName) this.lookups.delete(handshake.otherName.lookup);
+    }
     delete sa.handshake;
   }
 
@@ -189,13 +209,23 @@ export class Core {
   takeOver(old: IkeSa, fresh: IkeSa): void {
     old.children = [];
     old.announced = false;
-    if (old.remoteIdentity) takeFrom(this.#byIdentity, identityKey(old.remoteIdentity), old);
+    this.#unindex(old);
     old.id = this.newId();
     this.deadlines.clearAll(old);
     this.sas.set(old.id, old);
     this.open(fresh);
     if (fresh.nat.us) this.deadlines.set(fresh, 'keepalive', this.now + this.config.limits.keepaliveMillis);
-    if (fresh.remoteIdentity) addTo(this.#byIdentity, identityKey(fresh.remoteIdentity), fresh);
+    this.#index(fresh);
+  }
+
+  #index(sa: IkeSa): void {
+    if (sa.remoteIdentity) addTo(this.#byIdentity, identityKey(sa.remoteIdentity), sa);
+    if (sa.remoteKey) addTo(this.#byRemoteKey, fingerprint(sa.remoteKey), sa);
+  }
+
+  #unindex(sa: IkeSa): void {
+    if (sa.remoteIdentity) takeFrom(this.#byIdentity, identityKey(sa.remoteIdentity), sa);
+    if (sa.remoteKey) takeFrom(this.#byRemoteKey, fingerprint(sa.remoteKey), sa);
   }
 
   /** Nothing of this SA remains. */

@@ -1,5 +1,6 @@
 import { chooseSigner, signAuth, signedOctets, verifyAuth } from '../crypto/auth.ts';
-import type { FailureReason } from '../types.ts';
+import { samePublicKey } from '../crypto/public-key.ts';
+import type { FailureReason, PublicKey } from '../types.ts';
 import { ExchangeType, NotifyType, notifyName, ProtocolId } from '../wire/numbers.ts';
 import { identityOf, identityPayload } from '../wire/identity.ts';
 import { notify } from '../wire/notify.ts';
@@ -11,7 +12,7 @@ import type { Core } from './core.ts';
 import { type Received, request, requestAnswered } from './exchange.ts';
 import { isError, startSa } from './initiator.ts';
 import { acceptChild, offerChild, spiBytes } from './proposals.ts';
-import type { Attempt, Candidate, IkeSa, InitiatorHandshake } from './sa.ts';
+import type { Attempt, Candidate, ExpectedPeer, IkeSa, InitiatorHandshake } from './sa.ts';
 import { isExactly } from './selectors.ts';
 import { advance, permits } from './states.ts';
 
@@ -23,7 +24,10 @@ import { advance, permits } from './states.ts';
  * | auth-sent  | IDr, AUTH proven, SA, TSi, TSr            | installing | the Child SA goes to the kernel
  * | auth-sent  | N(AUTHENTICATION_FAILED)                  | closed     | the next key of ours, in a new IKE SA
  * | auth-sent  | another error notify without AUTH         | closed     | failed
+ * | auth-sent  | AUTH proven, IDr another FQDN             | verifying  | (its keys are looked up)
  * | auth-sent  | AUTH or IDr wrong, Child SA refused       | deleting   | failed, DELETE
+ * | verifying  | (lookup) the proven key is published there | installing |
+ * | verifying  | (lookup) it is not, or no answer in time  | deleting   | failed, DELETE
  * | cancelling | anything with AUTH                        | deleting   | DELETE
  * | installing | (kernel) installed                        | established |
  * | installing | (kernel) refused                          | deleting   | failed, DELETE
@@ -47,7 +51,7 @@ export function sendAuth(core: Core, sa: IkeSa, handshake: InitiatorHandshake, c
   handshake.askedTransport = transportAllowed(core, sa);
   const payloads: Payload[] = [
     idi,
-    ...(isOnlyContact(core, sa) ? [notify(NotifyType.INITIAL_CONTACT)] : []),
+    ...(isOnlyContact(core, sa, peer!) ? [notify(NotifyType.INITIAL_CONTACT)] : []),
     identityPayload('IDr', peer!.idr),
     signAuth(signer!, octets),
     ...(handshake.askedTransport ? [notify(NotifyType.USE_TRANSPORT_MODE)] : []),
@@ -60,15 +64,26 @@ export function sendAuth(core: Core, sa: IkeSa, handshake: InitiatorHandshake, c
 }
 
 /**
- * INITIAL_CONTACT makes the peer drop every other SA with our identity (RFC 7296 §2.4): only said while no other one
- * with this address exists or may come to exist.
+ * INITIAL_CONTACT makes the peer drop every other SA with our identity (RFC 7296 §2.4), those of its other addresses
+ * too: only said while no SA with this address or with any of the peer's keys exists or may come to exist.
  */
-function isOnlyContact(core: Core, sa: IkeSa): boolean {
-  return core
-    .toAddress(sa.remote.address)
-    .every(
-      other => other === sa || other.state === 'init-sent' || other.state === 'init-done' || other.halfOpen,
-    );
+function isOnlyContact(core: Core, sa: IkeSa, peer: ExpectedPeer): boolean {
+  const inFlight = [...core.attempts.values()].filter(
+    ({ sa: other, peer: its }) =>
+      other !== sa &&
+      !isUnproven(other) &&
+      its?.keys.some(key => peer.keys.some(own => samePublicKey(own, key))),
+  );
+  return (
+    inFlight.length === 0 &&
+    !peer.keys.some(key => core.hasProven(key)) &&
+    core.toAddress(sa.remote.address).every(other => other === sa || isUnproven(other))
+  );
+}
+
+/** Neither side has shown who it is in it yet. */
+function isUnproven(sa: IkeSa): boolean {
+  return sa.state === 'init-sent' || sa.state === 'init-done' || sa.halfOpen;
 }
 
 /** <--  HDR, SK {IDr, AUTH, [N(USE_TRANSPORT_MODE),] SAr2, TSi, TSr} */
@@ -97,16 +112,68 @@ export function receiveAuthAnswer(core: Core, sa: IkeSa, received: Received): vo
   }
   const unproven = proveResponder(sa, handshake, payloads);
   if (unproven) {
-    core.count('authenticationFailed');
-    core.fail(attempt, unproven);
-    giveUp(core, sa, 'authWrong', unproven.text, [notify(NotifyType.AUTHENTICATION_FAILED)]);
+    authenticationFailed(core, sa, attempt, unproven);
     return;
   }
-  const unsuitable = receiveChild(core, sa, handshake, payloads);
-  if (unsuitable) {
-    core.fail(attempt, unsuitable);
-    giveUp(core, sa, 'authWrong', unsuitable.text);
+  if (isExpected(sa, attempt)) {
+    takeChild(core, sa, handshake, payloads);
+    return;
   }
+  if (sa.remoteIdentity!.type !== 'fqdn') {
+    authenticationFailed(core, sa, attempt, callsItself(sa));
+    return;
+  }
+  advance(sa, 'otherName');
+  const lookup = core.newId();
+  handshake.otherName = { lookup, payloads };
+  core.lookups.set(lookup, sa);
+  core.deadlines.set(sa, 'verification', core.now + core.config.limits.speculationMillis);
+  core.emit({ kind: 'lookupKeys', lookup, identity: sa.remoteIdentity!, remote: sa.remote.address });
+}
+
+/** The keys of the other name that the peer goes by: the one that it proved must be among them. */
+export function otherNameFound(
+  core: Core,
+  sa: IkeSa,
+  handshake: InitiatorHandshake,
+  keys: PublicKey[],
+): void {
+  const { attempt, otherName } = handshake;
+  delete handshake.otherName;
+  core.deadlines.clear(sa, 'verification');
+  if (!otherName || !permits(sa, 'authAnswer')) return;
+  if (keys.some(key => samePublicKey(key, sa.remoteKey!))) takeChild(core, sa, handshake, otherName.payloads);
+  else authenticationFailed(core, sa, attempt, callsItself(sa));
+}
+
+/** Nobody answered the look-up. */
+export function otherNameUnknown(core: Core, sa: IkeSa): void {
+  if (sa.handshake?.role !== 'initiator') return;
+  core.fail(sa.handshake.attempt, callsItself(sa));
+  giveUp(core, sa, 'expire', 'the keys of its name were not found in time');
+}
+
+function callsItself(sa: IkeSa): FailureReason {
+  const text = `the peer calls itself ${identityText(sa.remoteIdentity!)}, where its key is not published`;
+  return { code: 'auth-failed', text };
+}
+
+function isExpected(sa: IkeSa, { peer }: Attempt): boolean {
+  const expected = [peer!.idr, addressIdentity(sa.remote.address), ...peer!.acceptableIdr];
+  return expected.some(one => sameIdentity(one, sa.remoteIdentity!));
+}
+
+function authenticationFailed(core: Core, sa: IkeSa, attempt: Attempt, reason: FailureReason): void {
+  core.count('authenticationFailed');
+  core.fail(attempt, reason);
+  giveUp(core, sa, 'authWrong', reason.text, [notify(NotifyType.AUTHENTICATION_FAILED)]);
+}
+
+function takeChild(core: Core, sa: IkeSa, handshake: InitiatorHandshake, payloads: Payload[]): void {
+  const unsuitable = receiveChild(core, sa, handshake, payloads);
+  if (!unsuitable) return;
+  core.fail(handshake.attempt, unsuitable);
+  giveUp(core, sa, 'authWrong', unsuitable.text);
 }
 
 /** The peer would not have us. Another of our keys may be the one that it knows. */
@@ -157,10 +224,6 @@ function proveResponder(
   if (!proof.verified) {
     const text = `the peer's AUTH verifies with none of its known keys: ${proof.why}`;
     return { code: 'peer-key-mismatch', text };
-  }
-  const acceptable = [peer.idr, addressIdentity(sa.remote.address), ...peer.acceptableIdr];
-  if (!acceptable.some(one => sameIdentity(one, identity))) {
-    return { code: 'auth-failed', text: `the peer calls itself ${identityText(identity)}` };
   }
   sa.remoteIdentity = { type: identity.type, data: new Uint8Array(identity.data) };
   sa.remoteKey = proof.key;
@@ -235,7 +298,7 @@ export function cancel(core: Core, requestId: number): void {
   if (!attempt) return;
   const { sa } = attempt;
   core.fail(attempt, { code: 'cancelled', text: 'cancelled' });
-  if (sa.state === 'installing') {
+  if (sa.state === 'installing' || sa.state === 'verifying') {
     giveUp(core, sa, 'cancel', 'cancelled');
     return;
   }
@@ -247,7 +310,7 @@ export function cancel(core: Core, requestId: number): void {
 function giveUp(
   core: Core,
   sa: IkeSa,
-  event: 'authWrong' | 'installFailed' | 'cancel',
+  event: 'authWrong' | 'installFailed' | 'cancel' | 'expire',
   why: string,
   first: Payload[] = [],
 ): void {

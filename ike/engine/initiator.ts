@@ -72,7 +72,7 @@ export function startSa(core: Core, attempt: Attempt, group: number): void {
     local: { address: attempt.local, port: ports.ike },
     remote: { address: attempt.remote, port: ports.ike },
     createdAt: core.now,
-    localIdentity: core.config.identity,
+    localIdentity: core.config.identity ?? addressIdentity(attempt.local),
     nat: { us: false, peer: false },
     peerTakesFragments: false,
     handshake,
@@ -275,9 +275,9 @@ function candidates(core: Core, attempt: Attempt, prefer: number | undefined) {
   const { keys, identity, addressIdentityRetry } = core.config;
   const preferred = keys.filter(key => key.publicKey.algorithm === prefer);
   const ordered = [...preferred, ...keys.filter(key => !preferred.includes(key))];
-  const list = ordered.map(key => ({ key, identity }));
   const address = addressIdentity(attempt.local);
-  return addressIdentityRetry && identity.type !== address.type && ordered[0]
+  const list = ordered.map(key => ({ key, identity: identity ?? address }));
+  return addressIdentityRetry && identity && identity.type !== address.type && ordered[0]
     ? [...list, { key: ordered[0], identity: address }]
     : list;
 }

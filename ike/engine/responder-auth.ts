@@ -8,7 +8,7 @@ import { ExchangeType, NotifyType } from '../wire/numbers.ts';
 import { identityOf, identityPayload } from '../wire/identity.ts';
 import { notify } from '../wire/notify.ts';
 import { findNotify, findPayload, type Payload } from '../wire/payloads.ts';
-import { addressIdentity, identityText, sameIdentity } from './addresses.ts';
+import { addressIdentity, identityText, sameAddress, sameIdentity } from './addresses.ts';
 import { install, transportAllowed } from './child.ts';
 import type { Core } from './core.ts';
 import { answer, type Received } from './exchange.ts';
@@ -92,11 +92,8 @@ export function receiveAuthRequest(core: Core, sa: IkeSa, received: Received): v
 export type Found = { keys: PublicKey[]; preferLocalKey?: PublicKey['algorithm'] } | { error: string };
 
 /** The caller's answer to lookupKeys. */
-export function keysFound(core: Core, lookup: number, found: Found): void {
-  const sa = core.lookups.get(lookup);
-  core.lookups.delete(lookup);
-  const handshake = sa?.handshake;
-  if (!sa || handshake?.role !== 'responder' || !permits(sa, 'verified')) return;
+export function keysFound(core: Core, sa: IkeSa, handshake: ResponderHandshake, found: Found): void {
+  if (!permits(sa, 'verified')) return;
   const { payloads } = handshake.auth!;
   const why = proveInitiator(sa, handshake, payloads, found);
   if (why !== undefined) {
@@ -153,10 +150,10 @@ function ourProof(
   const { identity, identities, keys: ourKeys, rsa } = core.config;
   const signer = chooseSigner(ourKeys, handshake.peerHashes, { rsa, prefer });
   if (!signer) return undefined;
-  const ours = [identity, ...identities, addressIdentity(sa.local.address)];
+  const ours = [...(identity ? [identity] : []), ...identities, addressIdentity(sa.local.address)];
   const asked = findPayload(payloads, 'IDr');
   const wanted = asked && identityOf(asked);
-  sa.localIdentity = ours.find(own => wanted && sameIdentity(own, wanted)) ?? identity;
+  sa.localIdentity = ours.find(own => wanted && sameIdentity(own, wanted)) ?? ours[0]!;
   const idr = identityPayload('IDr', sa.localIdentity);
   const { suite, keys } = sa.secure!;
   const octets = signedOctets({
@@ -170,13 +167,15 @@ function ourProof(
 }
 
 /**
- * INITIAL_CONTACT (RFC 7296 §2.4): SAs of the same proven identity that the peer has forgotten. One that was established
+ * INITIAL_CONTACT (RFC 7296 §2.4): SAs of the same proven identity and address that the peer has forgotten. One that was established
  * after this SA's first message is not forgotten: both sides may have initiated at the same time.
  */
 function dropForgotten(core: Core, sa: IkeSa): void {
   core.count('initialContact');
   for (const other of core.ofIdentity(sa.remoteIdentity!)) {
     if (other === sa || other.establishedAt! >= sa.createdAt || !permits(other, 'replaced')) continue;
+    // A host with two addresses has SAs of its own with each.
+    if (!sameAddress(other.remote.address, sa.remote.address)) continue;
     advance(other, 'replaced');
     core.free(other, 'the peer started anew (INITIAL_CONTACT)');
   }

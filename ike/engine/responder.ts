@@ -4,7 +4,7 @@ import { generateKeyShare } from '../crypto/key-exchange.ts';
 import { ExchangeType, NotifyType } from '../wire/numbers.ts';
 import { invalidKePayload, type NotifyPayload, notify } from '../wire/notify.ts';
 import { composeMessage, findNotify, findPayload, type Message, type Payload } from '../wire/payloads.ts';
-import { addressKey } from './addresses.ts';
+import { addressIdentity, addressKey } from './addresses.ts';
 import type { Core } from './core.ts';
 import type { Path } from './exchange.ts';
 import { initNotifies, readInitNotifies } from './init-payloads.ts';
@@ -103,7 +103,7 @@ export function receiveInitRequest(core: Core, message: Message, from: Path): vo
     local: from.local,
     remote: from.remote,
     createdAt: core.now,
-    localIdentity: core.config.identity,
+    localIdentity: core.config.identity ?? addressIdentity(from.local.address),
     nat: peer.nat,
     peerTakesFragments: peer.peerTakesFragments,
     handshake,

@@ -87,6 +87,8 @@ export type InitiatorHandshake = {
   peerHashes?: number[];
   childSpi?: number;
   askedTransport: boolean;
+  /** The peer proved a key of the asked name, but calls itself otherwise: is it published there too? */
+  otherName?: { lookup: number; payloads: Payload[] };
 };
 
 export type ResponderHandshake = {

@@ -16,6 +16,8 @@ export type State =
   | 'auth-sent'
   /** Initiator: given up while IKE_AUTH is out; an answer will be met with DELETE. */
   | 'cancelling'
+  /** Initiator: AUTH is proven, but under another name; its keys are being looked up. */
+  | 'verifying'
   /** Responder: IKE_SA_INIT answered, nobody authenticated: half-open. */
   | 'init-answered'
   /** Responder: IKE_AUTH is here, the peer's keys are being looked up: half-open. */
@@ -39,6 +41,7 @@ export type Event =
   | 'authAnswer'
   | 'authRefused'
   | 'authWrong'
+  | 'otherName'
   | 'authRequest'
   | 'verified'
   | 'verifiedChildless'
@@ -101,11 +104,13 @@ export const transitions: { readonly [role in Role]: Table } = {
     'init-done': { authenticate: 'auth-sent', cancel: 'closed', expire: 'closed' },
     'auth-sent': {
       authAnswer: 'installing',
+      otherName: 'verifying',
       authRefused: 'closed',
       authWrong: 'deleting',
       cancel: 'cancelling',
       timeout: 'closed',
     },
+    verifying: { authAnswer: 'installing', authWrong: 'deleting', cancel: 'deleting', expire: 'deleting' },
     cancelling: { authRefused: 'closed', authWrong: 'deleting', timeout: 'closed' },
     installing: {
       installed: 'established',

@@ -3,6 +3,7 @@ import { endpointText } from './addresses.ts';
 import type { Core } from './core.ts';
 import { retransmit } from './exchange.ts';
 import { close } from './informational.ts';
+import { otherNameUnknown } from './initiator-auth.ts';
 import type { IkeSa } from './sa.ts';
 import { advance } from './states.ts';
 
@@ -31,6 +32,8 @@ const reasons: { [why: string]: (core: Core, sa: IkeSa) => void } = {
     advance(sa, 'expire');
     core.free(sa, text);
   },
+
+  verification: otherNameUnknown,
 
   'half-open'(core, sa) {
     advance(sa, 'expire');

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { Group } from '../../../ike/crypto/algorithms.ts';
+import type { Found } from '../../../ike/engine.ts';
 import type { ChildSa } from '../../../ike/types.ts';
 import { NotifyType } from '../../../ike/wire/numbers.ts';
 import { assertConnected, fqdn, Host, ip, keys, Network, pair, publicKeys } from './pair.ts';
@@ -193,13 +194,88 @@ test('no keys at all to expect: never established', () => {
   assert.equal(alice.of('failed')[0]?.reason.code, 'peer-key-mismatch');
 });
 
-test('IDr that nobody asked for is refused although the key is right', () => {
+// One host, one key, several names: asked by one of them, it may answer by another where the same key is published.
+test('another FQDN as IDr is accepted when the proven key is published there too', () => {
   const { network, alice, bob } = pair();
+  alice.initiate(bob);
+  alice.authenticate(bob, 1, { idr: fqdn('www.bob.example') });
+  network.settle();
+  assertConnected(alice, bob);
+  assert.deepEqual(
+    alice.of('lookupKeys').map(({ identity }) => identity),
+    [bob.identity],
+  );
+  assert.deepEqual(alice.of('established')[0]?.ikeSa.remoteIdentity, bob.identity);
+});
+
+for (const [title, found] of [
+  ['another key is published there', { keys: publicKeys(keys.p256) }],
+  ['nothing is', { error: 'no such name' }],
+] as const) {
+  test(`another FQDN as IDr is refused when ${title}`, () => {
+    const { network, alice, bob } = pair();
+    alice.lookup = () => found as Found;
+    alice.initiate(bob);
+    alice.authenticate(bob, 1, { idr: fqdn('bank.example') });
+    network.settle();
+    assert.equal(alice.of('failed')[0]?.reason.code, 'auth-failed');
+    assert.equal(alice.of('installChildSa').length, 0);
+    assert.equal(bob.installed.size, 0);
+    network.pass(60_000);
+    assert.deepEqual([alice.states(), bob.states()], [[], []]);
+  });
+}
+
+test('nobody answers for the other FQDN: failed in bounded time, DELETE', () => {
+  const { network, alice, bob } = pair();
+  alice.lookup = () => undefined;
   alice.initiate(bob);
   alice.authenticate(bob, 1, { idr: fqdn('bank.example') });
   network.settle();
+  assert.deepEqual(alice.states(), ['verifying']);
+  network.pass(60_000);
   assert.equal(alice.of('failed')[0]?.reason.code, 'auth-failed');
+  assert.deepEqual([alice.states(), bob.states(), bob.installed.size], [[], [], 0]);
+});
+
+test('cancelled while the other FQDN is looked up: DELETE', () => {
+  const { network, alice, bob } = pair();
+  alice.lookup = () => undefined;
+  alice.initiate(bob);
+  alice.authenticate(bob, 1, { idr: fqdn('bank.example') });
+  network.settle();
+  alice.run(alice.engine.cancel(1, network.now));
+  network.pass(60_000);
+  assert.equal(alice.of('failed')[0]?.reason.code, 'cancelled');
+  assert.deepEqual([alice.states(), bob.states(), bob.installed.size], [[], [], 0]);
+});
+
+test('an IDr that is neither expected nor an FQDN is refused although the key is right', () => {
+  const { network, alice, bob } = pair({ bob: { identity: { type: 'keyid', data: Uint8Array.of(1) } } });
+  alice.initiate(bob);
+  alice.authenticate(bob);
+  network.settle();
+  assert.equal(alice.of('failed')[0]?.reason.code, 'auth-failed');
+  assert.equal(alice.of('lookupKeys').length, 0);
   assert.equal(bob.installed.size, 0);
+});
+
+test('without a name, both sides go by their addresses', () => {
+  const { network, alice, bob } = pair({ alice: { identity: undefined }, bob: { identity: undefined } });
+  bob.lookup = identity =>
+    identity.type === 'ipv4' ? { keys: publicKeys(keys.ed25519) } : { error: 'unknown' };
+  alice.initiate(bob);
+  alice.authenticate(bob);
+  network.settle();
+  assertConnected(alice, bob);
+  assert.deepEqual(alice.of('established')[0]?.ikeSa.remoteIdentity, {
+    type: 'ipv4',
+    data: bob.address.bytes,
+  });
+  assert.deepEqual(bob.of('established')[0]?.ikeSa.remoteIdentity, {
+    type: 'ipv4',
+    data: alice.address.bytes,
+  });
 });
 
 test('IDr may be one of the acceptable names or the own address of the peer', () => {

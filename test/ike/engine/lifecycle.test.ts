@@ -201,6 +201,36 @@ test('a second SA to the same peer does not say INITIAL_CONTACT', () => {
   assert.equal(bob.engine.ikeSas().length, 2);
 });
 
+test('INITIAL_CONTACT spares what the same identity established from another address', () => {
+  const { network, alice, bob } = connected();
+  const roof = new Host(network, '10.9.0.9', 'alice.example', [keys.ed25519], {
+    random: length => new Uint8Array(length).map((_, i) => (network.now * 7 + i * 31 + length) & 0xff),
+  });
+  network.now += 5_000;
+  roof.initiate(bob);
+  roof.authenticate(bob);
+  network.settle();
+  assert.equal(bob.counter('initialContact'), 2);
+  assert.equal(bob.of('closed').length, 0);
+  assert.deepEqual([alice.engine.ikeSas().length, bob.engine.ikeSas().length], [1, 2]);
+});
+
+test('a second address of a peer with the same key does not get INITIAL_CONTACT, also at the same time', () => {
+  for (const atOnce of [false, true]) {
+    const { network, alice, bob } = pair();
+    const other = new Host(network, '10.9.0.9', 'bob.example', [keys.ed25519other]);
+    other.trust(alice);
+    for (const [host, requestId] of [[bob, 1] as const, [other, 2] as const]) {
+      alice.initiate(host, requestId);
+      alice.authenticate(host, requestId);
+      if (!atOnce) network.settle();
+    }
+    network.settle();
+    assert.equal(alice.engine.ikeSas().length, 2);
+    assert.equal(bob.counter('initialContact') + other.counter('initialContact'), 1);
+  }
+});
+
 test('INITIAL_CONTACT of somebody who proved another identity removes nothing', () => {
   const { network, bob } = connected();
   network.now += 5_000;
