@@ -188,9 +188,10 @@ function report(steps: Step[]): boolean {
       `${failed.length ? '✖' : '✔'} ${name}: ${passed} passed, ${failed.length} failed, ${skipped.length} skipped, ${seconds.toFixed(0)} s`,
     );
   }
-  const reasons = Map.groupBy(total.skipped, ({ reason }) => reason.split(': ')[0]!); // what comes after is a detail
-  for (const [reason, tests] of reasons)
-    say(`skipped ${tests.length}: ${reason} (${tests[0]!.test}${tests.length > 1 ? ', …' : ''})`);
+  const reasons = Map.groupBy(total.skipped, ({ reason }) => reason.split(': ')[0]); // what comes after is a detail
+  for (const [first, ...more] of reasons.values()) {
+    say(`skipped ${1 + more.length}: ${first!.reason} (${first!.test}${more.length > 0 ? ', …' : ''})`);
+  }
   for (const name of total.failed) say(`failed: ${name}`);
   if (steps.length === 0) say('no test file fits the filter');
   say(total.failed.length === 0 && steps.length > 0 ? 'all passed' : 'NOT passed');
