@@ -157,7 +157,6 @@ export class MessageJudge {
       const trust = await this.#chain.ofSigner(signer, this.#work);
       // RFC 6840 §5.10, accept any success: a zone above the closest anchor may prove that there is nothing, no more.
       const above = !this.#chain.mayJudge(signer, governed);
-      if (above && trust.status !== 'secure') continue;
       let step: Step;
       if (trust.status === 'secure') {
         const denial = await this.#denial(trust);

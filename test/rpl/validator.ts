@@ -44,7 +44,8 @@ export function exchangeWith(
       edns: { udpSize: 1232, version: 0, dnssecOk: true, options: [] },
     };
     const bytes = composeMessage(query);
-    const reply = parseMessage(await overUdp(address, port, bytes, timeoutMillis));
+    const ask = (): Promise<Uint8Array> => overUdp(address, port, bytes, timeoutMillis);
+    const reply = parseMessage(await ask().catch(ask)); // one datagram may be lost on a busy machine
     return reply.truncated ? parseMessage(await overTcp(address, port, bytes)) : reply;
   };
 }

@@ -210,3 +210,30 @@ test('the zone above may not stand in for a signed zone below it', { skip: why }
     assert.equal((await verdictOf(forged, asked, TYPE.A)).verdict, 'bogus', asked.toText());
   }
 });
+
+test('an island of trust below an insecure zone stays signed, whatever the zone above signs', {
+  skip: why,
+}, async () => {
+  const island = Name.parseText('child.nsec');
+  const { answer } = await honest({ name: island, type: TYPE.DS });
+  const ds = answer.filter(record => record.type === TYPE.DS).map(record => record.rdata);
+  const negativeAnchors = [Name.parseText('nsec')];
+  const anchors = [...parseTrustAnchors(world.anchors), { name: island, type: TYPE.DS, records: ds }];
+  const lookup = (exchange: Exchange, asked: Name): Promise<Resolution> =>
+    new ValidatingResolver({ exchange, anchors, negativeAnchors, now }).lookup(asked, TYPE.A);
+  const www = under('www', 'child.nsec');
+  assert.equal((await lookup(honest, under('www', 'nsec'))).verdict, 'insecure');
+  assert.equal((await lookup(honest, www)).verdict, 'secure');
+
+  const denied = forging(www, () => honest({ name: under('nothing', 'nsec'), type: TYPE.A }));
+  assert.equal((await lookup(denied, www)).verdict, 'bogus', 'a denial by the insecure zone above');
+  const signedAbove = forging(www, async () => {
+    const message = await honest({ name: under('www', 'nsec'), type: TYPE.A });
+    return { ...message, answer: message.answer.map(record => ({ ...record, name: www })) };
+  });
+  assert.equal(
+    (await lookup(signedAbove, www)).verdict,
+    'bogus',
+    'an address signed by the insecure zone above',
+  );
+});

@@ -103,8 +103,39 @@ export async function startWorld(specs: readonly ZoneSpec[]): Promise<World> {
   const top = await sign(directory, { name: '.', algorithm: 'ECDSAP256SHA256', denial: 'nsec' }, root);
   serve('.', top.signed);
   serve('nic.', `$TTL 3600\n${SOA}ns A 127.0.0.1\n`);
-  const port = await freePort();
-  const config = `server:
+  const { nsd, port } = await startNsd(directory, served);
+  const stop = async (): Promise<void> => {
+    await ended(nsd);
+    rmSync(directory, { recursive: true, force: true });
+  };
+  return { port, anchors: top.ds, directory, stop };
+}
+
+/** A port found free may be taken before nsd has it: then another. */
+async function startNsd(
+  directory: string,
+  served: readonly string[],
+): Promise<{ nsd: ChildProcess; port: number }> {
+  for (let tries = 1; ; tries++) {
+    const port = await freePort();
+    writeFileSync(join(directory, 'nsd.conf'), nsdConfig(directory, port, served));
+    const nsd = spawn('/usr/sbin/nsd', ['-d', '-c', join(directory, 'nsd.conf')], {
+      stdio: ['ignore', 'ignore', 'pipe'],
+    });
+    const complaint: string[] = [];
+    nsd.stderr!.on('data', data => complaint.push(String(data)));
+    try {
+      await answering(port, nsd, complaint);
+      return { nsd, port };
+    } catch (error) {
+      await ended(nsd);
+      if (tries === 3) throw error;
+    }
+  }
+}
+
+function nsdConfig(directory: string, port: number, served: readonly string[]): string {
+  return `server:
   ip-address: 127.0.0.1@${port}
   username: ""
   chroot: ""
@@ -119,18 +150,6 @@ export async function startWorld(specs: readonly ZoneSpec[]): Promise<World> {
 remote-control:
   control-enable: no
 ${served.join('')}`;
-  writeFileSync(join(directory, 'nsd.conf'), config);
-  const nsd = spawn('/usr/sbin/nsd', ['-d', '-c', join(directory, 'nsd.conf')], {
-    stdio: ['ignore', 'ignore', 'pipe'],
-  });
-  const complaint: string[] = [];
-  nsd.stderr!.on('data', data => complaint.push(String(data)));
-  await answering(port, nsd, complaint);
-  const stop = async (): Promise<void> => {
-    await ended(nsd);
-    rmSync(directory, { recursive: true, force: true });
-  };
-  return { port, anchors: top.ds, directory, stop };
 }
 
 async function sign(
