@@ -5,7 +5,7 @@
 //   strongSwan  charon on natr, keys from files, told to initiate
 //   Holdfast    an app on alice that asks Holdfast there
 // natr stands on the same wire as alice and its port has the same delay; two IKE daemons cannot share one host's ports.
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { release } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -82,8 +82,7 @@ async function coldSeries(delayMs: number): Promise<Series> {
   const roundTripMs = await setDelay(delayMs);
   const rounds: Round[] = [];
   for (let turn = 0; turn < plan.coldCount; turn++) {
-    rival.vici.close();
-    await Promise.all([holdfast.stop(), rival.server.stop()]);
+    await Promise.all([holdfast.stop(), stopRival()]);
     rival = await startRival();
     holdfast = await lab.startHoldfast(world, 'alice');
     await sleep(300);
@@ -101,7 +100,7 @@ async function measure(name: string, floorName: string, turn: number): Promise<R
       round.floor = await connectFrom('natr', floorName);
     },
     async () => {
-      round.strongSwanMs = await initiate(name);
+      Object.assign(round, await initiate(name));
     },
     async () => Object.assign(round, await capture(name)),
   ];
@@ -125,16 +124,19 @@ async function capture(name: string): Promise<{ app: AppView; holdfast: CaptureT
 }
 
 /** From the command to the event that charon sends once the Child SA is installed; closed again afterwards. */
-async function initiate(name: string): Promise<number> {
+async function initiate(name: string): Promise<{ strongSwanMs: number; viciMs: number }> {
   const connection = name.replace('.example', '');
+  const asked = performance.now();
+  await rival.vici.command('version', {});
+  const viciMs = performance.now() - asked;
   const installed = rival.vici.event('child-updown').then(() => performance.now());
   const started = performance.now();
   await rival.vici.command('initiate', { ike: connection, child: connection, timeout: '5000' });
-  const took = (await installed) - started;
+  const strongSwanMs = (await installed) - started;
   const closed = rival.vici.event('child-updown');
   await rival.vici.command('terminate', { ike: connection, timeout: '5000' });
   await closed;
-  return took;
+  return { strongSwanMs, viciMs };
 }
 
 /** The C library is made to read its configuration by a name that asks nobody, then the name is tried. */
@@ -148,9 +150,20 @@ async function connectFrom(host: string, name: string): Promise<AppView> {
 
 async function startRival(): Promise<{ server: lab.Server; vici: Vici }> {
   const server = await lab.startStrongSwan(world, 'natr');
-  const vici = await Vici.open(`/proc/${server.pid}/root/run/charon.vici`);
+  const vici = await Vici.open(viciSocket(server));
   await vici.register('child-updown');
   return { server, vici };
+}
+
+/** charon may leave its socket behind, which the next start would take for a charon that listens. */
+async function stopRival(): Promise<void> {
+  rival.vici.close();
+  rmSync(viciSocket(rival.server));
+  await rival.server.stop();
+}
+
+function viciSocket(charon: lab.Server): string {
+  return `/proc/${charon.pid}/root/run/charon.vici`;
 }
 
 /** Address resolution on the lab's link is no part of what is measured. */

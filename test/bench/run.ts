@@ -19,7 +19,7 @@ export type BenchPlan = { count: number; coldCount: number; delays: number[] };
 const usage = `npm run bench -- [options]
 
   --count N        rounds of each delay with everything warm (15)
-  --cold-count N   rounds of each delay with a fresh daemon, 9 at most (3)
+  --cold-count N   rounds of each delay with a fresh daemon, 9 at most (5)
   --delays A,B,…   milliseconds added to the round trip (0,10,50)
   --json           the result as one JSON object, with every sample
   --write          keep the result in test/bench/RESULTS.md too
@@ -27,7 +27,7 @@ const usage = `npm run bench -- [options]
   --keep FOLDER    leave the world (logs, captures, configurations) there
   --help
 
-Progress goes to standard error. The defaults take some two minutes in User-Mode Linux.`;
+Progress goes to standard error. The defaults take some three minutes in User-Mode Linux.`;
 
 if (import.meta.main) {
   try {
@@ -42,7 +42,7 @@ async function main(): Promise<void> {
   const { values } = parseArgs({
     options: {
       count: { type: 'string', default: '15' },
-      'cold-count': { type: 'string', default: '3' },
+      'cold-count': { type: 'string', default: '5' },
       delays: { type: 'string', default: '0,10,50' },
       json: { type: 'boolean' },
       write: { type: 'boolean' },
