@@ -82,7 +82,7 @@ export class Capture {
       case TYPE.AAAA:
         return (await this.capture(question)).answer;
       case TYPE.ANY:
-        return minimalAny(question.name);
+        return this.#any(question);
       case TYPE.HTTPS:
       case TYPE.SVCB:
         return this.#service(question);
@@ -360,6 +360,25 @@ export class Capture {
     });
   }
 
+  /** ANY carries no address past the capture (RFC 8482 §4.1: a subset will do), except where no key is asked for. */
+  async #any(question: CaptureQuestion): Promise<CaptureAnswer> {
+    const resolution = await this.#options.lookup.lookup(question.name, question.type);
+    if (resolution.outcome === 'failure' || resolution.verdict === 'bogus')
+      return refusedResolution(resolution);
+    const names = namesOf(question.name, resolution);
+    const mayPass = (address: IpAddress | undefined) =>
+      address !== undefined && actionFor(this.#groupOf(names, address), 'unknown') === 'clear';
+    const answer = withoutHints(
+      resolution.answer.filter(
+        ({ type, rdatas }) =>
+          (type !== TYPE.A && type !== TYPE.AAAA) || rdatas.every(rdata => mayPass(effectiveAddress(rdata))),
+      ),
+    );
+    if (answer.length === 0 && resolution.answer.length > 0) return minimalAny(question.name);
+    const whole = answer.length === resolution.answer.length && !carriesHints(resolution.answer);
+    return whole ? passed(resolution) : { ...passed(resolution), authenticated: false, answer };
+  }
+
   async #passOn(question: CaptureQuestion): Promise<CaptureAnswer> {
     const resolution = await this.#options.lookup.lookup(question.name, question.type);
     if (resolution.outcome === 'failure') return refusedResolution(resolution);
@@ -369,7 +388,7 @@ export class Capture {
   }
 }
 
-/** ANY is answered with as little as possible (RFC 8482 §4.2): it would carry addresses past the capture. */
+/** As little as possible (RFC 8482 §4.2), where nothing but addresses was there. */
 function minimalAny(name: Name): CaptureAnswer {
   const cpu = Buffer.from('RFC8482', 'latin1');
   const rdata = Uint8Array.from([cpu.length, ...cpu, 0]);

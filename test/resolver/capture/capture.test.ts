@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import test, { describe } from 'node:test';
-import { formatIpAddress, parseIpAddress } from '../../../resolver/address.ts';
+import { formatIpAddress, parseCidr, parseIpAddress } from '../../../resolver/address.ts';
 import { POLICY_GROUPS, type PolicyGroup } from '../../../resolver/capture/groups.ts';
 import { fingerprintOf } from '../../../resolver/capture/keys.ts';
 import { Name } from '../../../resolver/dns/name.ts';
@@ -396,15 +396,37 @@ describe('doors past the capture', () => {
     assert.deepEqual(answer.answer[0]!.signatures, []);
   });
 
-  test('ANY is answered with as little as possible', async () => {
-    const world = new World({});
-    world.zones.set('web.example.', { a: ['192.0.2.1'] });
-    const answer = await world.capture.answer(question('web.example.', TYPE.ANY));
+  test('ANY carries no address past the capture', async () => {
+    const world = new World({
+      groups: {
+        clear: { cidrs: [], namePatterns: ['*.clear.example'] },
+        private: { cidrs: [parseCidr('192.0.2.66')!], namePatterns: [] },
+      },
+    });
+    world.zones.set('web.example.', { a: ['192.0.2.1'], https: [withHints('192.0.2.1')] });
+    world.zones.set('lone.example.', { a: ['192.0.2.1'] });
+    world.zones.set('www.clear.example.', { a: ['192.0.2.1'] });
+    world.zones.set('sly.clear.example.', { a: ['192.0.2.66'] });
+    world.zones.set('bad.example.', { a: ['192.0.2.1'], verdict: 'bogus' });
+    const any = (name: string) => world.capture.answer(question(name, TYPE.ANY));
+    const web = await any('web.example.');
     assert.deepEqual(
-      answer.answer.map(rrset => rrset.type),
+      web.answer.map(rrset => rrset.type),
+      [TYPE.HTTPS],
+    );
+    assert.deepEqual(addressHints(parseSvcb(web.answer[0]!.rdatas[0]!)!), { ipv4: [], ipv6: [] });
+    assert.equal(web.authenticated, false);
+    assert.deepEqual(
+      (await any('lone.example.')).answer.map(rrset => rrset.type),
       [TYPE.HINFO],
     );
-    assert.equal(world.lookups.length, 0);
+    const clear = await any('www.clear.example.');
+    assert.deepEqual([clear.answer.map(rrset => rrset.type), clear.authenticated], [[TYPE.A], true]);
+    assert.deepEqual(
+      (await any('sly.clear.example.')).answer.map(rrset => rrset.type),
+      [TYPE.HINFO],
+    );
+    assert.equal((await any('bad.example.')).rcode, RCODE.SERVFAIL);
   });
 
   test('bogus data of other types goes to a client that checks for itself, and to nobody else', async () => {

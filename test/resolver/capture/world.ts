@@ -147,9 +147,17 @@ export class World {
       };
     }
     if (type === TYPE.IPSECKEY && zone?.keyVerdict) verdict = zone.keyVerdict as Verdict;
-    const rdatas = zone ? rdatasOf(zone, type) : [];
-    if (rdatas.length > 0) answer.push(rrset(at, type, rdatas));
-    return { ...empty(name, type, at), answer, verdict, outcome: rdatas.length > 0 ? 'positive' : 'nodata' };
+    const before = answer.length;
+    for (const each of type === TYPE.ANY ? [TYPE.A, TYPE.AAAA, TYPE.HTTPS, TYPE.IPSECKEY] : [type]) {
+      const rdatas = zone ? rdatasOf(zone, each) : [];
+      if (rdatas.length > 0) answer.push(rrset(at, each, rdatas));
+    }
+    return {
+      ...empty(name, type, at),
+      answer,
+      verdict,
+      outcome: answer.length > before ? 'positive' : 'nodata',
+    };
   }
 }
 
