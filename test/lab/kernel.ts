@@ -125,7 +125,8 @@ function plan(kernel: LabKernel, run: string, programs: string, options: LabOpti
   return [
     ...early,
     `root ${layerFolder}`,
-    ...(kernel === 'uml' ? [`modules ${folder}`] : [`keep ${projectRoot}`]),
+    ...(kernel === 'uml' ? [`modules ${folder}`] : []),
+    `keep ${projectRoot}`,
     `share ${run}`,
     ...(options.out ? [`share ${options.out}`] : []),
     ...order(modules).filter(step => !early.includes(step)),

@@ -102,7 +102,7 @@ export async function startCapture(
   host: string,
   name: string,
 ): Promise<Server & { file: string }> {
-  const file = join(world, `${name}.pcap`);
+  const file = join(world, `${name}.pcap`); // by standard output: tcpdump gives a file away, which only root may
   const options = [
     '-Z',
     'root',
@@ -116,7 +116,7 @@ export async function startCapture(
     '-i',
     `w-${host}`,
   ];
-  const server = launch(world, `capture-${name}`, ['tcpdump', ...options, '-w', file]);
+  const server = launch(world, `capture-${name}`, ['tcpdump', ...options, '-w', '-'], {}, file);
   await until(server, () => readFileSync(server.log, 'utf8').includes('listening on'));
   return { ...server, file };
 }
@@ -130,14 +130,23 @@ export async function setDelay(host: string, millis: number): Promise<void> {
   });
 }
 
-function launch(world: string, name: string, command: string[], environment?: NodeJS.ProcessEnv): Server {
+/** Starts a server; what it says goes to WORLD/NAME.log, its standard output to another file if one is given. */
+function launch(
+  world: string,
+  name: string,
+  command: string[],
+  environment: NodeJS.ProcessEnv = {},
+  outputFile?: string,
+): Server {
   const log = join(world, `${name}.log`);
-  const output = openSync(log, 'w');
+  const errors = openSync(log, 'w');
+  const output = outputFile === undefined ? errors : openSync(outputFile, 'w');
   const child = spawn(command[0]!, command.slice(1), {
-    stdio: ['ignore', output, output],
+    stdio: ['ignore', output, errors],
     env: { ...process.env, ...environment },
   });
-  closeSync(output);
+  closeSync(errors);
+  if (output !== errors) closeSync(output);
   running.set(child.pid!, child);
   const stop = (signal: NodeJS.Signals = 'SIGTERM') => ended(child, () => child.kill(signal));
   return { pid: child.pid!, log, stop };

@@ -10,7 +10,7 @@
  *   module PATH          load a kernel module
  *   root LAYER           new root: tmpfs over LAYER over the present root, which stays untouched
  *   share PATH           make the machine's PATH writable under the same name in the new root
- *   keep PATH            make the machine's PATH visible under the same name (it may be a mount of its own)
+ *   keep PATH            make the machine's PATH visible under the same name: it may be a mount of its own, or below /tmp
  *   modules PATH         folder of kernel modules, for modprobe
  *   enter                move into the new root
  *   host NAME            a host: network and mount namespace of its own (own /run, own /etc/resolv.conf)
@@ -105,7 +105,10 @@ static void attach(const char *source, const char *target, const char *type, uns
 static void attach_machine(const char *path, const char *target, int writable) {
   make_folder(target);
   if (uml) attach("machine", target, "hostfs", writable ? 0 : MS_RDONLY, path);
-  else attach(path, target, NULL, MS_BIND | MS_REC, NULL);
+  else {
+    attach(path, target, NULL, MS_BIND, NULL);
+    if (!writable) attach(NULL, target, NULL, MS_REMOUNT | MS_BIND | MS_RDONLY, NULL);
+  }
 }
 
 static void load_module(const char *path) {
