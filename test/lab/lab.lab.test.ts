@@ -4,7 +4,7 @@ import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import test from 'node:test';
+import test, { type TestContext } from 'node:test';
 import { type LabKernel, type LabOptions, runInLab } from './kernel.ts';
 import { layerEnvironment, locate, projectRoot } from './packages.ts';
 import { countWire } from './wire.ts';
@@ -24,6 +24,12 @@ async function collect(command: string[], options: LabOptions = {}) {
   return { ...result, stdout: Buffer.concat(stdout).toString(), stderr: Buffer.concat(stderr).toString() };
 }
 
+function folder(t: TestContext): string {
+  const path = mkdtempSync(join(tmpdir(), 'holdfast-out-'));
+  t.after(() => rmSync(path, { recursive: true }));
+  return path;
+}
+
 for (const kernel of kernels) {
   const skip = kernel === 'machine' && !isRoot ? 'namespaces on this kernel need root' : false;
 
@@ -31,13 +37,12 @@ for (const kernel of kernels) {
     skip,
   }, async () => {
     const script = 'echo out; echo err >&2; echo lost > /var/tmp/holdfast-lab-file; touch "$1"; exit 7';
-    const out = mkdtempSync(join(tmpdir(), 'holdfast-out-'));
+    const out = folder(t);
     const kept = join(out, 'kept');
     const result = await collect(['sh', '-c', script, 'sh', kept], { kernel, out });
     assert.deepEqual([result.status, result.stdout, result.stderr], [7, 'out\n', 'err\n']);
     assert.equal(readFileSync(kept, 'utf8'), '');
     assert.throws(() => readFileSync('/var/tmp/holdfast-lab-file'), /ENOENT/);
-    rmSync(out, { recursive: true });
   });
 
   test(`${kernel}: every byte of a long output arrives`, { skip }, async () => {
@@ -67,8 +72,8 @@ for (const kernel of kernels) {
   });
 }
 
-test('two strongSwans: a handshake with each kind of key, then only ESP on the wire', async () => {
-  const out = mkdtempSync(join(tmpdir(), 'holdfast-out-'));
+test('two strongSwans: a handshake with each kind of key, then only ESP on the wire', async t => {
+  const out = folder(t);
   writeWorld(out);
   const node = join(projectRoot, 'node_modules/.bin/node');
   const { status, stdout, stderr } = await collect([node, 'test/lab/lab.guest.ts'], {
@@ -92,7 +97,6 @@ test('two strongSwans: a handshake with each kind of key, then only ESP on the w
       `${kind} as tcpdump sees it`,
     );
   }
-  rmSync(out, { recursive: true });
 });
 
 /** The second opinion: how many packets of the capture tcpdump's own filter takes. */
