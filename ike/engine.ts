@@ -9,7 +9,7 @@ import { close, probe } from './engine/informational.ts';
 import * as responderAuth from './engine/responder-auth.ts';
 import type { ExpectedPeer, IkeSa } from './engine/sa.ts';
 import { expire } from './engine/timers.ts';
-import type { Effect, Endpoint, IkeSaInfo, IpAddress } from './types.ts';
+import type { Effect, Endpoint, Hosts, IkeSaInfo, IpAddress } from './types.ts';
 import { ExchangeType } from './wire/numbers.ts';
 
 export type { EngineConfig } from './engine/config.ts';
@@ -32,9 +32,15 @@ export class Engine {
 
   /**
    * Begin with this host: IKE_SA_INIT goes out at once, IKE_AUTH waits for authenticate().
+   *
+   * `protects`: the host is a gateway, and the Child SA carries the traffic of these two, in tunnel mode: the host
+   * behind it, and the address of ours that packets to that host leave from. Both of one family.
    * Ends in exactly one `established` or `failed` with this requestId. Throws RangeError for a requestId in use.
    */
-  initiate(request: { requestId: number; local: IpAddress; remote: IpAddress }, now: number): Effect[] {
+  initiate(
+    request: { requestId: number; local: IpAddress; remote: IpAddress; protects?: Hosts },
+    now: number,
+  ): Effect[] {
     return this.#run(now, core => initiate(core, request));
   }
 

@@ -9,6 +9,8 @@ import type { KeyObject } from 'node:crypto';
 /** An address in network order: 4 or 16 bytes. */
 export type IpAddress = { family: 4 | 6; bytes: Uint8Array };
 export type Endpoint = { address: IpAddress; port: number };
+/** Two hosts of one family, as this side sees them. */
+export type Hosts = { local: IpAddress; remote: IpAddress };
 
 /** The body of an ID payload (RFC 7296 §3.5): its type by name, its data as it is on the wire. */
 export type Identity = {
@@ -48,7 +50,7 @@ export type FailureReason = {
   text: string;
 };
 
-/** A pair of ESP SAs; the selectors are exactly local/32 ↔ remote/32 (or /128), any protocol and port. */
+/** A pair of ESP SAs between two hosts, any protocol and port. */
 export type ChildSa = {
   id: number;
   ikeSaId: number;
@@ -56,6 +58,11 @@ export type ChildSa = {
   /** Outer addresses, as this host sees them. */
   local: IpAddress;
   remote: IpAddress;
+  /**
+   * Whose traffic it carries, exactly: local/32 ↔ remote/32 (or /128). The outer addresses, unless the peer is a gateway;
+   * then the mode is tunnel, and these may be of another family than the outer ones.
+   */
+  selectors: Hosts;
   inbound: SaKeys;
   outbound: SaKeys;
   esn: boolean;

@@ -1,6 +1,6 @@
 import type { ChildSuite } from '../crypto/algorithms.ts';
 import { deriveChildKeys } from '../crypto/prf.ts';
-import type { ChildSa } from '../types.ts';
+import type { ChildSa, Hosts } from '../types.ts';
 import type { Core } from './core.ts';
 import type { IkeSa } from './sa.ts';
 
@@ -30,6 +30,7 @@ export function install(core: Core, sa: IkeSa, agreed: Agreement): ChildSa {
     mode: agreed.mode,
     local: sa.local.address,
     remote: sa.remote.address,
+    selectors: hostsOf(sa),
     inbound: { spi: agreed.inboundSpi, cipher: inbound },
     outbound: { spi: agreed.outboundSpi, cipher: outbound },
     esn: agreed.suite.esn,
@@ -41,8 +42,13 @@ export function install(core: Core, sa: IkeSa, agreed: Agreement): ChildSa {
   return child;
 }
 
-/** Whether we take part in transport mode on this path. */
+/** The hosts whose traffic the Child SAs of this IKE SA carry: its own two ends, unless the peer is a gateway. */
+export function hostsOf(sa: IkeSa): Hosts {
+  return sa.protects ?? { local: sa.local.address, remote: sa.remote.address };
+}
+
+/** Whether we take part in transport mode on this path; never with a gateway, which is not the end of the traffic. */
 export function transportAllowed(core: Core, sa: IkeSa): boolean {
   const translated = sa.nat.us || sa.nat.peer;
-  return core.config.transportMode && (!translated || core.config.transportThroughNat);
+  return core.config.transportMode && !sa.protects && (!translated || core.config.transportThroughNat);
 }

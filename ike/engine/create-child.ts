@@ -6,7 +6,7 @@ import { ExchangeType, NotifyType, ProtocolId, TransformType } from '../wire/num
 import { invalidKePayload, type NotifyPayload, notify } from '../wire/notify.ts';
 import { findNotify, findPayload, type Payload } from '../wire/payloads.ts';
 import type { Proposal } from '../wire/sa.ts';
-import { install, transportAllowed } from './child.ts';
+import { hostsOf, install, transportAllowed } from './child.ts';
 import type { Core } from './core.ts';
 import { answer, type Received } from './exchange.ts';
 import { chooseChild, chooseIke, offeredGroups, spiBytes, spiNumber } from './proposals.ts';
@@ -80,8 +80,9 @@ function createChild(
   const tsr = findPayload(payloads, 'TSr');
   const transport =
     findNotify(payloads, NotifyType.USE_TRANSPORT_MODE) !== undefined && transportAllowed(core, sa);
-  const theirs = tsi && narrow(tsi.selectors, sa.remote.address, transport && sa.nat.peer);
-  const ours = tsr && narrow(tsr.selectors, sa.local.address, transport && sa.nat.us);
+  const hosts = hostsOf(sa);
+  const theirs = tsi && narrow(tsi.selectors, hosts.remote, transport && sa.nat.peer);
+  const ours = tsr && narrow(tsr.selectors, hosts.local, transport && sa.nat.us);
   if (!theirs || !ours) {
     refuse(core, sa, notify(NotifyType.TS_UNACCEPTABLE));
     return;

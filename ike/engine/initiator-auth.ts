@@ -7,7 +7,7 @@ import { notify } from '../wire/notify.ts';
 import { findNotify, findPayload, notifies, type Payload } from '../wire/payloads.ts';
 import { hostSelector } from '../wire/traffic-selectors.ts';
 import { addressIdentity, identityText, sameIdentity } from './addresses.ts';
-import { install, transportAllowed } from './child.ts';
+import { hostsOf, install, transportAllowed } from './child.ts';
 import type { Core } from './core.ts';
 import { type Received, request, requestAnswered } from './exchange.ts';
 import { isError, startSa } from './initiator.ts';
@@ -49,6 +49,7 @@ export function sendAuth(core: Core, sa: IkeSa, handshake: InitiatorHandshake, c
   sa.localIdentity = candidate.identity;
   handshake.childSpi = core.newChildSpi();
   handshake.askedTransport = transportAllowed(core, sa);
+  const hosts = hostsOf(sa);
   const payloads: Payload[] = [
     idi,
     ...(isOnlyContact(core, sa, peer!) ? [notify(NotifyType.INITIAL_CONTACT)] : []),
@@ -56,8 +57,8 @@ export function sendAuth(core: Core, sa: IkeSa, handshake: InitiatorHandshake, c
     signAuth(signer!, octets),
     ...(handshake.askedTransport ? [notify(NotifyType.USE_TRANSPORT_MODE)] : []),
     { kind: 'SA', proposals: offerChild(core.config.childProposals, spiBytes(handshake.childSpi)) },
-    { kind: 'TSi', selectors: [hostSelector(sa.local.address.bytes)] },
-    { kind: 'TSr', selectors: [hostSelector(sa.remote.address.bytes)] },
+    { kind: 'TSi', selectors: [hostSelector(hosts.local.bytes)] },
+    { kind: 'TSr', selectors: [hostSelector(hosts.remote.bytes)] },
   ];
   sa.timings.authSentAt = core.now;
   request(core, sa, ExchangeType.IKE_AUTH, payloads, 'auth');
@@ -251,11 +252,12 @@ function receiveChild(
   if (transport && !handshake.askedTransport) {
     return { code: 'protocol', text: 'the peer chose transport mode, which we did not ask for' };
   }
-  if (!tsi || !isExactly(tsi.selectors, sa.local.address, transport && sa.nat.us)) {
+  const hosts = hostsOf(sa);
+  if (!tsi || !isExactly(tsi.selectors, hosts.local, transport && sa.nat.us)) {
     return { code: 'protocol', text: 'the peer narrowed our traffic selector' };
   }
-  if (!tsr || !isExactly(tsr.selectors, sa.remote.address, transport && sa.nat.peer)) {
-    return { code: 'protocol', text: "the peer's traffic selector is not its host" };
+  if (!tsr || !isExactly(tsr.selectors, hosts.remote, transport && sa.nat.peer)) {
+    return { code: 'protocol', text: "the peer's traffic selector is not exactly the host asked for" };
   }
   const { spi, ...suite } = accepted;
   const inboundSpi = handshake.childSpi!;

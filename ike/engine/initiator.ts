@@ -2,7 +2,7 @@ import { chooseSigner } from '../crypto/auth.ts';
 import { deriveShared, generateKeyShare } from '../crypto/key-exchange.ts';
 import { deriveIkeKeys, skeyseed } from '../crypto/prf.ts';
 import { Opener, Sealer } from '../crypto/seal.ts';
-import type { FailureReason, IpAddress } from '../types.ts';
+import type { FailureReason, Hosts, IpAddress } from '../types.ts';
 import { WireError } from '../wire/error.ts';
 import { ExchangeType, NotifyType, notifyName } from '../wire/numbers.ts';
 import { invalidKeGroup, type NotifyPayload, notify } from '../wire/notify.ts';
@@ -36,8 +36,9 @@ import { advance, permits } from './states.ts';
 
 export function initiate(
   core: Core,
-  { requestId, local, remote }: { requestId: number; local: IpAddress; remote: IpAddress },
+  request: { requestId: number; local: IpAddress; remote: IpAddress; protects?: Hosts },
 ): void {
+  const { requestId } = request;
   if (core.attempts.has(requestId)) throw new RangeError(`request ${requestId} is already there`);
   const { limits } = core.config;
   if (core.attempts.size >= limits.requests || core.sas.size >= limits.ikeSas) {
@@ -46,7 +47,7 @@ export function initiate(
     core.emit({ kind: 'failed', requestId, reason });
     return;
   }
-  const attempt = { requestId, local, remote, startedAt: core.now } as Attempt;
+  const attempt = { ...request, startedAt: core.now } as Attempt;
   core.attempts.set(requestId, attempt);
   startSa(core, attempt, offeredGroups(core.config.ikeProposals)[0]!);
 }
@@ -71,6 +72,7 @@ export function startSa(core: Core, attempt: Attempt, group: number): void {
     spiResponder: 0n,
     local: { address: attempt.local, port: ports.ike },
     remote: { address: attempt.remote, port: ports.ike },
+    ...(attempt.protects ? { protects: attempt.protects } : {}),
     createdAt: core.now,
     localIdentity: core.config.identity ?? addressIdentity(attempt.local),
     nat: { us: false, peer: false },

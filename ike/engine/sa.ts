@@ -3,7 +3,16 @@ import type { KeyShare } from '../crypto/key-exchange.ts';
 import type { IkeKeys } from '../crypto/prf.ts';
 import type { Opener, Sealer } from '../crypto/seal.ts';
 import type { Reassembly } from '../fragments.ts';
-import type { ChildSa, Endpoint, Identity, IkeSaInfo, IpAddress, LocalKey, PublicKey } from '../types.ts';
+import type {
+  ChildSa,
+  Endpoint,
+  Hosts,
+  Identity,
+  IkeSaInfo,
+  IpAddress,
+  LocalKey,
+  PublicKey,
+} from '../types.ts';
 import type { Payload } from '../wire/payloads.ts';
 import type { Role, State } from './states.ts';
 
@@ -17,6 +26,8 @@ export type IkeSa = {
   spiResponder: bigint;
   local: Endpoint;
   remote: Endpoint;
+  /** The peer is a gateway: whose traffic its Child SAs carry. */
+  readonly protects?: Hosts;
   readonly createdAt: number;
   localIdentity: Identity;
   remoteIdentity?: Identity;
@@ -122,6 +133,7 @@ export type Attempt = {
   readonly requestId: number;
   readonly local: IpAddress;
   readonly remote: IpAddress;
+  readonly protects?: Hosts;
   readonly startedAt: number;
   sa: IkeSa;
   peer?: ExpectedPeer;
