@@ -35,7 +35,7 @@ for (const kernel of kernels) {
 
   test(`${kernel}: status, output and errors of the command come back, its files stay inside`, {
     skip,
-  }, async () => {
+  }, async t => {
     const script = 'echo out; echo err >&2; echo lost > /var/tmp/holdfast-lab-file; touch "$1"; exit 7';
     const out = folder(t);
     const kept = join(out, 'kept');
