@@ -1,13 +1,14 @@
 /**
  * The XFRM data plane as the daemon drives it: address pairs, their children (Child SAs), and the standing exemptions.
  *
- * A *pair* has one inbound and one outbound policy, host to host. All its inbound SAs share one reqid, which the inbound
- * policy names, so the peer may use any of them. Each child's outbound SA has a reqid of its own, and the outbound policy
- * names that of the child which *carries*: several proven keys of one address live side by side, and switching is one
- * UPDPOLICY.
+ * A *pair* has one inbound and one outbound policy, host to host. Its SAs stand between the same two, or between us and a
+ * gateway that protects the other. All its inbound SAs share one reqid, which the inbound policy names, so the peer may
+ * use any of them. Each child's outbound SA has a reqid of its own, and the outbound policy names that of the child which
+ * *carries*: several proven keys of one address live side by side, and switching is one UPDPOLICY.
  *
- * Both policies have the carrying child's mode. While a transport and a tunnel child of one pair coexist, what comes in on
- * the one that does not carry is dropped by the inbound policy: a template cannot allow two modes without allowing clear.
+ * Both policies have the carrying child's mode and outer addresses. While a transport and a tunnel child of one pair
+ * coexist, or two tunnels by different gateways, what comes in on the one that does not carry is dropped by the inbound
+ * policy: a template cannot allow two without allowing clear.
  */
 import { constants } from 'node:os';
 import { isDeepStrictEqual } from 'node:util';
@@ -16,34 +17,22 @@ import { KernelError } from './error.ts';
 import { type Exemption, exemptionPolicy, exemptions, type Upstream } from './exemptions.ts';
 import { isOurIndex, isOurPolicy, isOurSa, Marks } from './marks.ts';
 import {
+  type Child,
+  differInbound,
   EXEMPTION_PRIORITY,
   type HostPair,
-  hostSelector,
   type Installed,
   type Pair,
   pairKey,
   policyOf,
   saKey,
+  saOf,
   SEALED_PRIORITY,
+  whyImpossible,
 } from './pair.ts';
-import type { Mode, PolicyStatus, SaCipher, SaId, SaStatus, Xfrm } from './xfrm.ts';
+import type { Mode, PolicyStatus, SaId, SaStatus, Xfrm } from './xfrm.ts';
 
-export type { HostPair } from './pair.ts';
-
-export type SaKeys = { spi: number; cipher: SaCipher };
-
-export type Child = {
-  id: number;
-  pair: HostPair;
-  mode: Mode;
-  inboundSa: SaKeys;
-  outboundSa: SaKeys;
-  esn: boolean;
-  /** ESP in UDP (RFC 3948), as this host sees the ports. */
-  encapsulation?: { localPort: number; remotePort: number };
-  /** Use this child for what goes out, also where the pair has one already. The first child of a pair always carries. */
-  carry: boolean;
-};
+export type { Child, HostPair, SaKeys } from './pair.ts';
 
 export type Usage = {
   inBytes: number;
@@ -68,7 +57,8 @@ export type DataPlaneOptions = {
 
 export type DataPlaneStatus = {
   exemptions: number;
-  pairs: { local: Uint8Array; remote: Uint8Array; mode: Mode; carrying: number; children: number[] }[];
+  /** `outer`: between whom the SAs of the child that carries stand; the pair itself unless there is a gateway. */
+  pairs: (HostPair & { outer: HostPair; mode: Mode; carrying: number; children: number[] })[];
 };
 
 /** The verbs that the data plane needs; `Xfrm` has them. */
@@ -132,14 +122,9 @@ export class XfrmDataPlane {
   installPair(given: Child): void {
     if (this.#children.has(given.id))
       throw new KernelError('installPair', constants.errno.EEXIST, `child ${given.id} is installed already`);
-    const { local, remote } = given.pair;
-    if (local.length !== remote.length || Buffer.compare(local, remote) === 0) {
-      throw new KernelError(
-        'installPair',
-        constants.errno.EINVAL,
-        'a pair is two different addresses of one family',
-      );
-    }
+    const impossible = whyImpossible(given);
+    if (impossible) throw new KernelError('installPair', constants.errno.EINVAL, impossible);
+    const outer = given.outer ?? given.pair;
     const key = pairKey(given.pair);
     const known = this.#pairs.get(key);
     const undo: (() => void)[] = [];
@@ -158,18 +143,19 @@ export class XfrmDataPlane {
       const child: Installed = {
         id: given.id,
         mode: given.mode,
-        inbound: { spi: given.inboundSa.spi, destination: local },
-        outbound: { spi: given.outboundSa.spi, destination: remote },
+        outer,
+        inbound: { spi: given.inboundSa.spi, destination: outer.local },
+        outbound: { spi: given.outboundSa.spi, destination: outer.remote },
         outReqid,
         seenPackets: 0,
         seenSeconds: 0,
       };
       step(
-        () => this.#installSa(given, 'in', inReqid),
+        () => this.#xfrm.installSa(saOf(given, 'in', inReqid, this.#replayWindow)),
         () => this.#xfrm.removeSa(child.inbound),
       );
       step(
-        () => this.#installSa(given, 'out', outReqid),
+        () => this.#xfrm.installSa(saOf(given, 'out', outReqid, this.#replayWindow)),
         () => this.#xfrm.removeSa(child.outbound),
       );
       if (known) {
@@ -274,6 +260,7 @@ export class XfrmDataPlane {
       pairs: [...this.#pairs.values()].map(pair => ({
         local: pair.hosts.local,
         remote: pair.hosts.remote,
+        outer: pair.carrying.outer,
         mode: pair.carrying.mode,
         carrying: pair.carrying.id,
         children: [...pair.children].map(child => child.id),
@@ -377,38 +364,17 @@ export class XfrmDataPlane {
     this.#exemptions.set(name, { ...exemption, index });
   }
 
-  #installSa(child: Child, direction: 'in' | 'out', reqid: number): void {
-    const { local, remote } = child.pair;
-    const [source, destination] = direction === 'in' ? [remote, local] : [local, remote];
-    const { spi, cipher } = direction === 'in' ? child.inboundSa : child.outboundSa;
-    const ports = child.encapsulation;
-    const [sourcePort, destinationPort] =
-      direction === 'in' ? [ports?.remotePort, ports?.localPort] : [ports?.localPort, ports?.remotePort];
-    this.#xfrm.installSa({
-      spi,
-      source,
-      destination,
-      reqid,
-      mode: child.mode,
-      cipher,
-      esn: child.esn,
-      replayWindow: this.#replayWindow,
-      ...(ports && { encapsulation: { sourcePort: sourcePort!, destinationPort: destinationPort! } }),
-      ...(child.mode === 'tunnel' && { selector: hostSelector(source, destination) }),
-    });
-  }
-
   /** Points the pair's policies at another child; when the second refuses, the first is put back. */
   #switch(pair: Pair, child: Installed): void {
     if (pair.carrying === child) return;
     const before = pair.carrying;
-    const modeChanges = before.mode !== child.mode;
+    const inboundChanges = differInbound(before, child);
     this.#checkOurs(pair);
-    if (modeChanges) this.#xfrm.updatePolicy(policyOf(pair, 'in', child));
+    if (inboundChanges) this.#xfrm.updatePolicy(policyOf(pair, 'in', child));
     try {
       this.#xfrm.updatePolicy(policyOf(pair, 'out', child));
     } catch (error) {
-      if (modeChanges) undone(() => this.#xfrm.updatePolicy(policyOf(pair, 'in', before)));
+      if (inboundChanges) undone(() => this.#xfrm.updatePolicy(policyOf(pair, 'in', before)));
       throw error;
     }
     pair.carrying = child;

@@ -18,6 +18,7 @@ import {
 
 const local = Uint8Array.of(10, 9, 0, 1);
 const peers = [Uint8Array.of(10, 9, 0, 2), Uint8Array.of(10, 9, 0, 3)];
+const gateways = [90, 91].map(last => ({ local, remote: Uint8Array.of(10, 9, 0, last) }));
 
 function child(id: number, more: Partial<Child> = {}): Child {
   const cipher = {
@@ -203,6 +204,75 @@ test('tunnel children have host selectors; the policies take the mode of the chi
   assertConsistent(kernel, plane);
 });
 
+test('a child by a gateway: selectors of the two hosts, SAs and templates between the outer addresses', () => {
+  const local6 = Uint8Array.of(0xfd, 9, ...new Uint8Array(13), 1);
+  const remote6 = Uint8Array.of(0xfd, 9, ...new Uint8Array(13), 7);
+  for (const pair of [
+    { local, remote: peers[0]! },
+    { local: local6, remote: remote6 },
+  ]) {
+    const kernel = new PlainKernel();
+    const plane = new XfrmDataPlane(kernel);
+    const [outer] = gateways;
+    plane.installPair(child(1, { mode: 'tunnel', pair, outer: outer! }));
+    assertConsistent(kernel, plane);
+    const family = pair.local.length === 4 ? 4 : 6;
+    for (const { source, destination, selector } of kernel.sas.values()) {
+      const outbound = source === local;
+      assert.deepEqual([source, destination].sort(), [local, outer!.remote].sort());
+      const ends = outbound ? [pair.local, pair.remote] : [pair.remote, pair.local];
+      assert.deepEqual([selector?.family, selector?.source, selector?.destination], [family, ...ends]);
+      assert.equal(selector?.destinationPrefix, 8 * pair.local.length);
+    }
+    for (const { selector, direction, template } of kernel.policies.values()) {
+      const inner = direction === 'out' ? [pair.local, pair.remote] : [pair.remote, pair.local];
+      assert.deepEqual([selector.source, selector.destination], inner);
+      const ends = direction === 'out' ? [local, outer!.remote] : [outer!.remote, local];
+      assert.deepEqual([template!.source, template!.destination], ends);
+    }
+    assert.deepEqual(plane.status().pairs[0]!.outer, outer);
+    plane.removePair(1);
+    assert.deepEqual([kernel.sas.size, kernel.policies.size], [0, 0]);
+  }
+});
+
+test('only a tunnel can have a gateway, and the outer addresses are a pair too', () => {
+  const kernel = new PlainKernel();
+  const plane = new XfrmDataPlane(kernel);
+  const [outer] = gateways;
+  assert.throws(() => plane.installPair(child(1, { outer: outer! })), { code: 'EINVAL' });
+  const mixed = { local, remote: new Uint8Array(16) };
+  for (const wrong of [mixed, { local, remote: local }]) {
+    assert.throws(() => plane.installPair(child(1, { mode: 'tunnel', outer: wrong })), { code: 'EINVAL' });
+  }
+  assert.equal(kernel.sas.size, 0);
+});
+
+test('switching between gateways, and between a gateway and the host itself, switches both policies', () => {
+  const kernel = new PlainKernel();
+  const plane = new XfrmDataPlane(kernel);
+  const direct = { local, remote: peers[0]! };
+  const outers = [gateways[0]!, gateways[1]!, direct, direct];
+  plane.installPair(child(0, { mode: 'tunnel', outer: outers[0]! }));
+  plane.installPair(child(1, { mode: 'tunnel', outer: outers[1]! }));
+  plane.installPair(child(2, { mode: 'tunnel' }));
+  plane.installPair(child(3));
+  for (const carrying of [0, 1, 2, 0, 3, 1]) {
+    plane.carry(carrying);
+    assertConsistent(kernel, plane);
+    const { remote } = outers[carrying]!;
+    const templates = [...kernel.policies.values()].map(({ direction, template }) =>
+      direction === 'in' ? template!.source : template!.destination,
+    );
+    assert.deepEqual(templates, [remote, remote]);
+  }
+  // The second of the two refuses: the first is put back.
+  const before = new Map(kernel.policies);
+  kernel.refuseAt = 1;
+  assert.throws(() => plane.carry(0), { code: 'ENOMEM' });
+  assert.deepEqual([kernel.policies, plane.status().pairs[0]!.carrying], [before, 1]);
+});
+
 test('a refusal at any step of an installation leaves everything as it was, and says why', () => {
   const cases: [Child[], number][] = [
     [[], 4],
@@ -305,7 +375,7 @@ test('any order of requests and refusals keeps kernel and table the same', () =>
   const request = fc.oneof(
     {
       weight: 3,
-      arbitrary: fc.tuple(fc.constant('install' as const), id, fc.nat(1), fc.boolean(), fc.boolean()),
+      arbitrary: fc.tuple(fc.constant('install' as const), id, fc.nat(1), fc.nat(3), fc.boolean()),
     },
     fc.tuple(fc.constant('remove' as const), id),
     fc.tuple(fc.constant('carry' as const), id),
@@ -325,14 +395,16 @@ test('any order of requests and refusals keeps kernel and table the same', () =>
       kernel.installPolicy({ selector, direction: 'fwd', action: 'allow', priority: 1, index: 10 });
       const plane = new XfrmDataPlane(kernel);
       plane.installExemptions([]);
-      for (const [verb, number, peer, tunnel, carry] of requests) {
+      for (const [verb, number, peer, way, carry] of requests) {
         try {
           if (verb === 'refuse') kernel.refuseAt = number;
           else if (verb === 'remove') plane.removePair(number);
           else if (verb === 'carry') plane.carry(number);
           else {
             const pair = { local, remote: peers[peer!]! };
-            plane.installPair(child(number, { pair, mode: tunnel ? 'tunnel' : 'transport', carry: carry! }));
+            const outer = gateways[way! - 2];
+            const mode = way === 0 ? 'transport' : 'tunnel';
+            plane.installPair(child(number, { pair, mode, carry: carry!, ...(outer && { outer }) }));
           }
         } catch (error) {
           assert.ok(error instanceof KernelError, String(error));

@@ -14,7 +14,15 @@ type Order =
   | { verb: 'install'; child: Child }
   | { verb: 'remove'; id: number }
   | { verb: 'usage'; id: number }
-  | { verb: 'send'; family: 4 | 6; from: number; to: { bytes: Uint8Array; port: number }; data: Uint8Array };
+  | {
+      verb: 'send';
+      family: 4 | 6;
+      /** The port; and the address, where it is not the one that the route gives. */
+      from: number;
+      source?: Uint8Array;
+      to: { bytes: Uint8Array; port: number };
+      data: Uint8Array;
+    };
 
 /** What the tests hold of it. */
 export class EspPeer {
@@ -73,9 +81,15 @@ function serve(): void {
       case 'usage':
         return plane.usage(order.id);
       case 'send': {
-        const socket = openUdp({ family: order.family, port: order.from, bypassPolicy: true });
+        const { family, source } = order;
+        const socket = openUdp({
+          family,
+          port: order.from,
+          bypassPolicy: true,
+          ...(source && { address: source }),
+        });
         const { bytes, port } = order.to;
-        const refused = socket.send(order.data, { address: { family: order.family, bytes }, port });
+        const refused = socket.send(order.data, { address: { family, bytes }, port });
         socket.close();
         return refused;
       }

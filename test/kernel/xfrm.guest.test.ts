@@ -180,6 +180,69 @@ if (inOwnNamespace(import.meta.url, whyNot)) {
     });
   }
 
+  /** The far end as a gateway of 10.9.2.2 and fd09:2::2, which it has itself; by ESP between the outer addresses. */
+  const protectedBy: [string, inner: 4 | 6, outer: 4 | 6, Partial<Child>][] = [
+    ['IPv4 in IPv4', 4, 4, {}],
+    ['IPv6 in IPv6', 6, 6, {}],
+    ['IPv6 in IPv4', 6, 4, {}],
+    ['IPv4 in IPv6', 4, 6, {}],
+    ['IPv4 in UDP', 4, 4, { encapsulation: { localPort: 4500, remotePort: 4500 } }],
+  ];
+  for (const [name, inner, outer, more] of protectedBy) {
+    test(`a host behind a gateway: ${name}, and nothing of it comes in without ESP`, async () => {
+      const behind = {
+        4: Uint8Array.of(10, 9, 2, 2),
+        6: Uint8Array.of(0xfd, 9, 0, 2, ...new Uint8Array(11), 2),
+      };
+      const there = ['address', 'add', inner === 4 ? '10.9.2.2/32' : 'fd09:2::2/128', 'dev', 'lo'];
+      await peer.order({ verb: 'run', words: there });
+      const via = inner === 4 ? ['10.9.2.0/24', 'via', '10.9.1.2'] : ['fd09:2::/64', 'via', 'fd09:1::2'];
+      ip('route', 'add', ...via);
+      const [hereSas, thereSas] = childPair(outer, 'tunnel', gcm, more);
+      const pair = { local: near[inner], remote: behind[inner] };
+      const encap = more.encapsulation && openUdp({ family: 4, port: 4500, udpEncap: true });
+      const opposite = { local: pair.remote, remote: pair.local };
+      await peer.order({ verb: 'install', child: { ...thereSas, pair: opposite, outer: thereSas.pair } });
+      plane.installPair({ ...hereSas, pair, outer: hereSas.pair });
+
+      assert.equal(
+        await echo({ address: { family: inner, bytes: behind[inner] }, port: ECHO_PORT }),
+        'hello',
+      );
+      const usage = plane.usage(hereSas.id)!;
+      assert.deepEqual([usage.inPackets, usage.outPackets], [1, 1]);
+      assert.equal(await echo(endpoint(inner, ECHO_PORT)), 'hello', 'the gateway itself is reached in clear');
+      assert.deepEqual(plane.usage(hereSas.id)!.outPackets, 1);
+
+      const got: string[] = [];
+      const woken = Promise.withResolvers<void>();
+      const socket = openUdp({
+        family: inner,
+        port: 5000,
+        onReadable: readable => {
+          for (const { data } of readable.receiveBatch()) got.push(Buffer.from(data).toString());
+          woken.resolve();
+        },
+      });
+      const send = (source: Uint8Array, text: string) => {
+        const to = { bytes: near[inner], port: 5000 };
+        const data = Buffer.from(text);
+        return peer.order({ verb: 'send', family: inner, from: 6000, source, to, data });
+      };
+      await send(behind[inner], 'in clear from the host');
+      await send(far[inner], 'in clear from the gateway');
+      await woken.promise;
+      assert.deepEqual(got, ['in clear from the gateway']);
+
+      socket.close();
+      encap?.close();
+      plane.removePair(hereSas.id);
+      await peer.order({ verb: 'remove', id: hereSas.id });
+      ip('route', 'del', ...via);
+      await peer.order({ verb: 'run', words: there.with(1, 'del') });
+    });
+  }
+
   test('what goes out follows the child that carries, what comes in may use any', async () => {
     const [here1, there1] = childPair(4, 'transport', gcm);
     const [here2, there2] = childPair(4, 'transport', gcm, { carry: false });
