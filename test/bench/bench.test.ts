@@ -10,6 +10,7 @@ import {
   captureTimes,
   figures,
   hiddenShare,
+  lastNegotiationMs,
   percentile,
   ratios,
   report,
@@ -69,6 +70,21 @@ test('the times of a capture come from its story, and a story without a negotiat
   assert.throws(() => captureTimes({ ...told, steps: told.steps.slice(0, 3) }), /no step "IKE_AUTH sent"/);
 });
 
+// Lines as strongSwan 5.9.8 writes them.
+test('the last negotiation of a log of charon counts, over midnight too', () => {
+  const line = (time: string, text: string) => `${time} 07[IKE] ${text}\n`;
+  const start = (time: string) => line(time, 'initiating IKE_SA p1[1] to 10.9.0.101');
+  const child =
+    'CHILD_SA p1{1} established with SPIs c0ffee01_i c0ffee02_o and TS 10.9.0.90/32 === 10.9.0.101/32';
+  const log = start('10:00:00.000') + line('10:00:09.000', child);
+  assert.equal(lastNegotiationMs(log), 9000);
+  const night =
+    start('23:59:59.990') + line('00:00:00.001', 'IKE_SA p1[1] established') + line('00:00:00.002', child);
+  assert.equal(lastNegotiationMs(log + night + line('00:00:01.000', 'deleting IKE_SA p1[1]')), 12);
+  assert.throws(() => lastNegotiationMs(log + start('10:00:10.000')), /no negotiation/);
+  assert.throws(() => lastNegotiationMs(''), /no negotiation/);
+});
+
 test('hidden is the share of IKE_SA_INIT that passed before DNS was done', () => {
   assert.equal(hiddenShare(times), 0.25);
   assert.equal(hiddenShare({ ...times, dnsMs: 12 }), 0);
@@ -83,13 +99,13 @@ const round: Round = {
   kind: 'ecdsa',
   floor: seen(10),
   strongSwanMs: 30.5,
-  viciMs: 0.5,
+  charonMs: 30,
   holdfast: times,
   app: seen(44),
 };
 
 test('ratios divide medians', () => {
-  const slow = { ...round, strongSwanMs: 3000, viciMs: 1, app: seen(9000) };
+  const slow = { ...round, strongSwanMs: 3000, charonMs: 2999, app: seen(9000) };
   const { waited, negotiation, whole: all } = ratios([round, round, slow]);
   assert.deepEqual([waited, negotiation, all], [25 / 30, 27 / 30, 44 / 40]);
 });

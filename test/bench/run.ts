@@ -22,7 +22,7 @@ const usage = `npm run bench -- [options]
   --cold-count N   rounds of each delay with a fresh daemon, 9 at most (5)
   --delays A,B,…   milliseconds added to the round trip (0,10,50)
   --json           the result as one JSON object, with every sample
-  --write          keep the result in test/bench/RESULTS.md too
+  --write          keep the result in test/bench/RESULTS.md too, if no round failed
   --yes            unpack missing Debian packages into test/.lab without asking
   --keep FOLDER    leave the world (logs, captures, configurations) there
   --help
@@ -64,6 +64,8 @@ async function main(): Promise<void> {
   await ensurePackages({ ...(values.yes ? { yes: true } : {}), progress });
   const result = await measure(plan, values.keep, progress);
   console.log(values.json ? JSON.stringify(result) : report(result));
+  if (result.failures.length > 0)
+    throw new Error(`${result.failures.length} rounds failed; nothing is written`);
   if (values.write) {
     const command = `npm run bench -- --count ${plan.count} --cold-count ${plan.coldCount} --delays ${plan.delays.join(',')}`;
     const page = resultsPage(result, new Date().toISOString().slice(0, 10), command);
