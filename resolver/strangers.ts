@@ -73,8 +73,10 @@ export class StrangerLookup {
     const resolution = await this.#lookup.lookup(name, TYPE.IPSECKEY);
     const finding = readKeys(resolution);
     const owner = { asked: name, canonical: resolution.canonicalName };
-    const { keys, refused } = await keysForAddress(finding, remote, owner, this.#lookup);
-    return keys.length > 0 ? { keys } : { error: refused[0] ?? `${name.toText()}: ${finding.why}` };
+    const { ways, refused, unknown } = await keysForAddress(finding, remote, owner, this.#lookup);
+    // It speaks for itself here; the key of a gateway that protects it proves somebody else.
+    const keys = ways.find(way => way.via === undefined)?.keys;
+    return keys ? { keys } : { error: refused[0] ?? unknown?.why ?? `${name.toText()}: ${finding.why}` };
   }
 }
 

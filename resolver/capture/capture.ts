@@ -224,7 +224,8 @@ export class Capture {
       // Never clear: nobody tried, so a good key may stand behind it.
       return blocked(address, group, `only ${MAX_ADDRESSES} addresses of one answer are negotiated`);
     }
-    const { keys, refused } = await keysForAddress(finding, address, job, this.#options.lookup);
+    const { ways, refused } = await keysForAddress(finding, address, job, this.#options.lookup);
+    const keys = ways.find(way => way.via === undefined)?.keys ?? [];
     if (keys.length === 0) {
       drop();
       return onFailure({ code: 'not-proven', text: refused[0] ?? finding.why });

@@ -4,7 +4,10 @@
  * A key counts only when DNSSEC proves it, and only at an address that the record may speak for (RFC 4025 §2.5, §4.1):
  * the name's own address when the gateway field is "none", names this very address, or names a host that has it. A
  * foreign gateway would let the owner of any name take the traffic to any address, DNSSEC or not, so it counts only
- * when the reverse zone of the address says the same. `Name` keys are lower case; addresses are compared as bytes.
+ * when the reverse zone of the address securely has the same key with the same gateway (RFC 4322 asks no other zone).
+ * The name's own other addresses are no authority: who owns a name does not own the address.
+ *
+ * `Name` keys are lower case; addresses are compared as bytes.
  */
 import { createHash } from 'node:crypto';
 import { formatIpAddress, type IpAddress, parseIpAddress } from '../address.ts';
@@ -17,6 +20,8 @@ import type { Lookup, PublicKey } from './interfaces.ts';
 
 /** More keys than this at one name are not looked at: each may cost a signature check or a look-up. */
 const MAX_KEYS = 8;
+/** More addresses than this of one gateway are not tried. */
+const MAX_GATEWAYS = 4;
 
 export type KeyFinding = {
   state: KeyState;
@@ -66,50 +71,116 @@ export function readKeys(resolution: Resolution): KeyFinding {
   };
 }
 
+/** Keys that may speak for an address, and with whom they are to be proved: with the address itself, or `via` a gateway. */
+export type Way = { via?: IpAddress; keys: PublicKey[] };
+
+export type AddressKeys = {
+  /** By the precedence of their first key, lowest first. */
+  ways: Way[];
+  /** Why other keys do not count. */
+  refused: string[];
+  /** A look-up on which a key depends failed. That is not absence, so it does not make the key absent either. */
+  unknown?: { why: string; code?: number | undefined };
+};
+
 /** The keys of a name that may speak for `address`, and why the others may not. */
 export async function keysForAddress(
   finding: KeyFinding,
   address: IpAddress,
   owner: { asked: Name; canonical: Name },
   lookup: Lookup,
-): Promise<{ keys: PublicKey[]; refused: string[] }> {
-  const keys: PublicKey[] = [];
-  const refused: string[] = [];
-  const seen = new Set<string>();
-  for (const record of finding.records) {
-    const key: PublicKey = { algorithm: record.algorithm as 2 | 3 | 4, data: record.publicKey };
-    const fingerprint = fingerprintOf(key);
-    if (seen.has(fingerprint)) continue;
-    if (await speaksFor(record, address, owner, lookup)) {
-      seen.add(fingerprint);
-      keys.push(key);
-    } else {
-      refused.push(
-        `its gateway ${gatewayText(record)} is not ${formatIpAddress(address)}, and the reverse zone does not confirm it`,
-      );
-    }
-  }
-  return { keys, refused };
+): Promise<AddressKeys> {
+  const claims = await Promise.all(finding.records.map(record => claimOf(record, address, owner, lookup)));
+  const found: AddressKeys = { ways: [], refused: [], unknown: claims.find(isUnknown) };
+  finding.records.forEach((record, i) => {
+    const claim = claims[i]!;
+    if ('refused' in claim) found.refused.push(claim.refused);
+    if (!('vias' in claim)) return;
+    for (const via of claim.vias) addKey(found.ways, via, keyOf(record));
+  });
+  return found;
 }
 
-async function speaksFor(
+/** What a record says about an address: whom to negotiate with (undefined: itself), or why it counts for nothing. */
+type Claim =
+  | { vias: (IpAddress | undefined)[] }
+  | { refused: string }
+  | { why: string; code?: number | undefined };
+
+const ITSELF: Claim = { vias: [undefined] };
+
+async function claimOf(
   record: Ipseckey,
   address: IpAddress,
   owner: { asked: Name; canonical: Name },
   lookup: Lookup,
-): Promise<boolean> {
+): Promise<Claim> {
   const { gateway } = record;
-  if (gateway.kind === 'none') return true;
-  if (gateway.kind !== 'name') return bytesEqual(gateway.address, address.bytes);
-  if (gateway.name.equals(owner.asked) || gateway.name.equals(owner.canonical)) return true;
-  const type = address.family === 4 ? TYPE.A : TYPE.AAAA;
-  const resolution = await lookup.lookup(gateway.name, type);
-  return (
-    resolution.verdict === 'secure' &&
-    resolution.answer.some(
-      rrset => rrset.type === type && rrset.rdatas.some(rdata => bytesEqual(rdata, address.bytes)),
-    )
-  );
+  if (gateway.kind === 'none') return ITSELF;
+  let vias: IpAddress[];
+  if (gateway.kind === 'name') {
+    if (gateway.name.equals(owner.asked) || gateway.name.equals(owner.canonical)) return ITSELF;
+    const resolution = await lookup.lookup(gateway.name, address.family === 4 ? TYPE.A : TYPE.AAAA);
+    const failure = failureOf(resolution);
+    if (failure)
+      return {
+        why: `looking up its gateway ${gatewayText(record)} failed: ${failure}`,
+        code: resolution.ede?.code,
+      };
+    vias = secureAddresses(resolution);
+  } else {
+    vias = [effectiveAddress(gateway.address)!];
+  }
+  if (vias.some(via => sameAddress(via, address))) return ITSELF;
+  const reachable = vias.filter(via => !isHostLocal(via) && !isGroupAddress(via)).slice(0, MAX_GATEWAYS);
+  if (reachable.length === 0) {
+    return { refused: `its gateway ${gatewayText(record)} has no secure address to negotiate with` };
+  }
+  const foreign = `its gateway ${gatewayText(record)} is not ${formatIpAddress(address)}, and the reverse zone does not confirm it`;
+  const reverse = readKeys(await lookup.lookup(reverseName(address), TYPE.IPSECKEY));
+  if (reverse.state === 'unknown') return { why: `${foreign}: ${reverse.why}`, code: reverse.code };
+  if (reverse.records.some(other => sameKeyAndGateway(other, record))) return { vias: reachable };
+  return { refused: `${foreign}: ${reverse.records.length > 0 ? 'it says otherwise' : reverse.why}` };
+}
+
+/**
+ * The gateway fields are compared as they stand, not by what a name resolves to: the address's owner says where its
+ * traffic may go, and says it here.
+ */
+function sameKeyAndGateway(a: Ipseckey, b: Ipseckey): boolean {
+  if (a.algorithm !== b.algorithm || !bytesEqual(a.publicKey, b.publicKey)) return false;
+  const [one, other] = [a.gateway, b.gateway];
+  if (one.kind === 'none' || other.kind === 'none') return false;
+  if (one.kind === 'name') return other.kind === 'name' && one.name.equals(other.name);
+  return other.kind !== 'name' && bytesEqual(one.address, other.address);
+}
+
+function failureOf({ outcome, verdict, ede }: Resolution): string | undefined {
+  if (outcome === 'failure' || verdict === 'indeterminate') return ede?.text ?? 'no answer';
+  return verdict === 'bogus' ? (ede?.text ?? 'bogus') : undefined;
+}
+
+function secureAddresses({ verdict, answer, question, canonicalName }: Resolution): IpAddress[] {
+  if (verdict !== 'secure') return [];
+  return answer
+    .filter(rrset => rrset.type === question.type && rrset.name.equals(canonicalName))
+    .flatMap(rrset => rrset.rdatas)
+    .map(effectiveAddress)
+    .filter(address => address !== undefined);
+}
+
+function isUnknown(claim: Claim): claim is { why: string } {
+  return 'why' in claim;
+}
+
+function addKey(ways: Way[], via: IpAddress | undefined, key: PublicKey): void {
+  const way = ways.find(other => (via && other.via ? sameAddress(via, other.via) : via === other.via));
+  if (!way) ways.push({ ...(via && { via }), keys: [key] });
+  else if (!way.keys.some(other => fingerprintOf(other) === fingerprintOf(key))) way.keys.push(key);
+}
+
+function keyOf({ algorithm, publicKey }: Ipseckey): PublicKey {
+  return { algorithm: algorithm as 2 | 3 | 4, data: publicKey };
 }
 
 /** `SHA256:` and base64 over the algorithm number and the key field: how people and logs name a key. */
@@ -163,4 +234,8 @@ function gatewayText({ gateway }: Ipseckey): string {
 
 export function bytesEqual(a: Uint8Array, b: Uint8Array): boolean {
   return a.length === b.length && a.every((byte, i) => byte === b[i]);
+}
+
+function sameAddress(a: IpAddress, b: IpAddress): boolean {
+  return a.family === b.family && bytesEqual(a.bytes, b.bytes);
 }

@@ -1,0 +1,169 @@
+/** Foreign gateways: whose word it takes until a key counts at an address that does not itself hold it. */
+import assert from 'node:assert/strict';
+import test, { describe } from 'node:test';
+import { formatIpAddress, parseIpAddress } from '../../../resolver/address.ts';
+import { fingerprintOf, keysForAddress, readKeys, reverseName } from '../../../resolver/capture/keys.ts';
+import type { IpseckeyGateway } from '../../../resolver/dns/ipseckey.ts';
+import { Name } from '../../../resolver/dns/name.ts';
+import { TYPE } from '../../../resolver/dns/types.ts';
+import { keyNumber, World, type Zone } from './world.ts';
+
+const K1 = keyNumber(1);
+const K2 = keyNumber(2);
+const HOST = '192.0.2.7';
+const HOST_6 = '2001:db8::7';
+
+function at(text: string): IpseckeyGateway {
+  const address = parseIpAddress(text)!;
+  return { kind: address.family === 4 ? 'ipv4' : 'ipv6', address: address.bytes };
+}
+const named = (text: string): IpseckeyGateway => ({ kind: 'name', name: Name.parseText(text) });
+const GATE = at('198.51.100.1');
+
+/** What counts at `address` for host.example, in words: `K1 via 198.51.100.1`. */
+async function waysTo(address: string, zone: Zone, others: Record<string, Zone> = {}) {
+  const world = new World({});
+  world.zones.set('host.example.', zone);
+  for (const [name, other] of Object.entries(others)) world.zones.set(name, other);
+  const name = Name.parseText('host.example.');
+  const finding = readKeys(await world.lookup.lookup(name, TYPE.IPSECKEY));
+  const owner = { asked: name, canonical: name };
+  const found = await keysForAddress(finding, parseIpAddress(address)!, owner, world.lookup);
+  const ways = found.ways.flatMap(({ via, keys }) =>
+    keys.map(key => `K${key.data[0]} ${via ? `via ${formatIpAddress(via)}` : 'itself'}`),
+  );
+  return { ways, refused: found.refused, unknown: found.unknown, lookups: world.lookups };
+}
+
+const reverseOf = (address: string) => reverseName(parseIpAddress(address)!).toText();
+const zone = (gateway: IpseckeyGateway, key = K1): Zone => ({ keys: [{ key, gateway }] });
+
+describe('a foreign gateway', () => {
+  for (const [title, address, gateway, others, expected] of [
+    ['by IPv4', HOST, GATE, {}, ['K1 via 198.51.100.1']],
+    ['of the other family', HOST, at('2001:db8::99'), {}, ['K1 via 2001:db8::99']],
+    ['of an IPv6 address', HOST_6, GATE, {}, ['K1 via 198.51.100.1']],
+    [
+      'by name, with the addresses of the family of the host',
+      HOST,
+      named('gw.example.'),
+      { 'gw.example.': { a: ['198.51.100.1', '198.51.100.2'], aaaa: ['2001:db8::99'] } },
+      ['K1 via 198.51.100.1', 'K1 via 198.51.100.2'],
+    ],
+    [
+      'by name, through an alias, four addresses at most and none of them local or a group',
+      HOST,
+      named('GW.example.'),
+      {
+        'gw.example.': { cname: 'real.example.' },
+        'real.example.': {
+          a: ['127.0.0.1', '224.0.0.1', '0.0.0.0', ...[1, 2, 3, 4, 5].map(n => `198.51.100.${n}`)],
+        },
+      },
+      [1, 2, 3, 4].map(n => `K1 via 198.51.100.${n}`),
+    ],
+    [
+      'that is the host in IPv4-mapped form is the host itself',
+      HOST,
+      at('::ffff:192.0.2.7'),
+      {},
+      ['K1 itself'],
+    ],
+  ] as [string, string, IpseckeyGateway, Record<string, Zone>, string[]][]) {
+    test(`${title}, counts when the reverse zone says the same`, async () => {
+      const confirmed = { ...others, [reverseOf(address)]: zone(gateway) };
+      const { ways, refused, unknown } = await waysTo(address, zone(gateway), confirmed);
+      assert.deepEqual({ ways, refused, unknown }, { ways: expected, refused: [], unknown: undefined });
+    });
+  }
+
+  const withGateway = { 'gw.example.': { a: ['198.51.100.1'] }, 'other.example.': { a: ['198.51.100.1'] } };
+  for (const [title, forward, reverse] of [
+    ['has nothing', GATE, undefined],
+    ['has another key', GATE, zone(GATE, K2)],
+    ['has another gateway', GATE, zone(at('198.51.100.2'))],
+    [
+      'has another gateway and another key beside',
+      GATE,
+      {
+        keys: [
+          { key: K1, gateway: at('198.51.100.2') },
+          { key: K2, gateway: GATE },
+        ],
+      },
+    ],
+    ['has the same key without a gateway', GATE, zone({ kind: 'none' })],
+    ['has the same key for the host itself', GATE, zone(at(HOST))],
+    ['has the gateway by name', GATE, zone(named('gw.example.'))],
+    ['has the gateway by its address', named('gw.example.'), zone(GATE)],
+    ['has another name for the same address', named('gw.example.'), zone(named('other.example.'))],
+    ['has the same number with another algorithm', GATE, zone(GATE, { ...K1, algorithm: 3 })],
+    ['is unsigned', GATE, { ...zone(GATE), verdict: 'insecure' }],
+    ['has an unsigned key', GATE, { ...zone(GATE), keyVerdict: 'insecure' }],
+    ['is an alias into an unsigned zone', GATE, { cname: 'unsigned.example.' }],
+  ] as [string, IpseckeyGateway, Zone | undefined][]) {
+    test(`counts for nothing when the reverse zone ${title}`, async () => {
+      const others: Record<string, Zone> = {
+        ...withGateway,
+        'unsigned.example.': { ...zone(GATE), verdict: 'insecure' },
+        ...(reverse && { [reverseOf(HOST)]: reverse }),
+      };
+      const { ways, refused, unknown } = await waysTo(HOST, zone(forward), others);
+      assert.deepEqual([ways, refused.length, unknown], [[], 1, undefined]);
+      assert.match(
+        refused[0]!,
+        /its gateway \S+ is not 192\.0\.2\.7, and the reverse zone does not confirm it: ./,
+      );
+    });
+  }
+
+  for (const [title, others] of [
+    [
+      'the reverse zone is bogus',
+      { [reverseOf(HOST)]: { ...zone(named('gw.example.')), keyVerdict: 'bogus' } },
+    ],
+    ['the reverse zone does not answer', { [reverseOf(HOST)]: { keyVerdict: 'timeout' } }],
+    ['the gateway’s name is bogus', { 'gw.example.': { a: ['198.51.100.1'], verdict: 'bogus' } }],
+  ] as [string, Record<string, Zone>][]) {
+    test(`is unknown, not absent, when ${title}`, async () => {
+      const { ways, unknown } = await waysTo(HOST, zone(named('gw.example.')), { ...withGateway, ...others });
+      assert.deepEqual(ways, []);
+      assert.ok(unknown && /gateway gw\.example\./.test(unknown.why), unknown?.why);
+    });
+  }
+
+  for (const [title, gateway] of [
+    ['a name without addresses', named('nowhere.example.')],
+    ['a name in an unsigned zone', named('unsigned.example.')],
+    ['a loopback address', at('127.0.0.1')],
+    ['a multicast address', at('224.0.0.5')],
+  ] as const) {
+    test(`that is ${title} counts for nothing, whatever the reverse zone says`, async () => {
+      const { ways, refused } = await waysTo(HOST, zone(gateway), {
+        'unsigned.example.': { a: ['198.51.100.1'], verdict: 'insecure' },
+        [reverseOf(HOST)]: zone(gateway),
+      });
+      assert.deepEqual([ways, refused.length], [[], 1]);
+    });
+  }
+
+  test('the reverse zone is asked for nothing when no gateway is foreign', async () => {
+    const { lookups } = await waysTo(HOST, { keys: [{ key: K1 }, { key: K2, gateway: at(HOST) }] });
+    assert.deepEqual(lookups, ['host.example. 45']);
+  });
+
+  test('several keys are grouped by whom they are proved with, in the order of precedence', async () => {
+    const keys = [
+      { key: K1, gateway: GATE, precedence: 20 },
+      { key: K2, precedence: 10 },
+      { key: K2, gateway: GATE, precedence: 30 },
+      { key: K2, gateway: at('203.0.113.66'), precedence: 1 },
+      { key: K1, gateway: GATE, precedence: 40 },
+    ];
+    const reverse = { keys: keys.filter(({ gateway }) => gateway === GATE) };
+    const { ways, refused } = await waysTo(HOST, { keys }, { [reverseOf(HOST)]: reverse });
+    assert.deepEqual(ways, ['K2 itself', 'K1 via 198.51.100.1', 'K2 via 198.51.100.1']);
+    assert.equal(refused.length, 1);
+    assert.notEqual(fingerprintOf(K1), fingerprintOf(K2));
+  });
+});
