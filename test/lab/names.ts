@@ -1,9 +1,19 @@
 // The names of the lab and what is published for each: the cast of every lab test and of the demo.
 import { ipseckey, type KeyKind, type KeyRing, keyKinds } from './keys.ts';
-import { bankAddress, deadAddress, manyAddresses, plainAddress } from './topology.ts';
+import {
+  bankAddress,
+  carolAddress,
+  deadAddress,
+  gateAddress,
+  manyAddresses,
+  plainAddress,
+} from './topology.ts';
 
-/** Key rings by party. `stranger` is nobody in the lab: its key is published where bob's should be. */
-export type Parties = Record<'alice' | 'bob' | 'bank' | 'mallory' | 'stranger', KeyRing>;
+/**
+ * Key rings by party. `gate` speaks for carol, who is behind it. `stranger` is nobody in the lab: its key is published
+ * where another's should be.
+ */
+export type Parties = Record<'alice' | 'bob' | 'bank' | 'gate' | 'mallory' | 'stranger', KeyRing>;
 
 /** A zone as written; `signed: false` is delegated without DS. */
 export type ZoneText = { origin: string; lines: string[]; signed: boolean; nsec3?: boolean };
@@ -26,7 +36,7 @@ export const bobNames: string[] = [
 ];
 
 export function zones(parties: Parties): ZoneText[] {
-  const { alice, bob, bank, mallory, stranger } = parties;
+  const { alice, bob, bank, gate, mallory, stranger } = parties;
   const at = (owner: string, last: number, ...records: string[]) =>
     [`A 10.9.0.${last}`, `AAAA fd09::${last}`, ...records].map(record => `${owner} ${record}`);
   const every = (keys: KeyRing) => keyKinds.map((kind, i) => ipseckey(keys[kind], 10 * (i + 1)));
@@ -45,6 +55,10 @@ export function zones(parties: Parties): ZoneText[] {
         ...at('wrong', 2, ipseckey(stranger.ed25519)),
         ...at('broken', 2, ipseckey(bob.ed25519)),
         ...at('dead', deadAddress, ipseckey(stranger.ed25519)),
+        `gated A ${carolAddress}`,
+        `gated ${ipseckey(gate.ed25519, 10, gateAddress)}`,
+        `halfgated A ${carolAddress}`,
+        `halfgated ${ipseckey(stranger.ed25519, 10, gateAddress)}`,
         ...manyAddresses.flatMap((last, i) =>
           at(`p${i + 1}`, last, ipseckey(bob[kindOf(`p${i + 1}.example`)])),
         ),
@@ -64,6 +78,8 @@ export function zones(parties: Parties): ZoneText[] {
         ...at('bad', bankAddress, ipseckey(stranger.ed25519)),
         ...at('copy', bankAddress, ipseckey(bank.ed25519)),
         ...at('keyless', bankAddress),
+        `gated A ${carolAddress}`,
+        `gated ${ipseckey(mallory.ed25519, 10, '10.9.0.66')}`,
       ],
     },
     {
@@ -75,6 +91,11 @@ export function zones(parties: Parties): ZoneText[] {
         `${bankAddress} PTR bank.example.`,
         `${bankAddress} ${ipseckey(bank.ed25519)}`,
       ],
+    },
+    {
+      origin: '9.168.192.in-addr.arpa',
+      signed: true,
+      lines: [`2 ${ipseckey(gate.ed25519, 10, gateAddress)}`],
     },
     {
       origin: `${'0.'.repeat(12)}9.0.d.f.ip6.arpa`,

@@ -1,4 +1,4 @@
-// Configurations for strongSwan: raw public keys from files, transport mode.
+// Configurations for strongSwan: raw public keys from files, transport mode, or tunnel mode for a host behind it.
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type KeyKind, type KeyRing, keyKinds, writeKeys } from './keys.ts';
@@ -8,6 +8,8 @@ export type Connection = {
   name: string;
   local: { id: string; keys: `${string}-${KeyKind}`[]; addresses?: string[] };
   remote: { id: string; keys: `${string}-${KeyKind}`[]; addresses?: string[] };
+  /** The one host behind this strongSwan whose traffic the Child SAs carry. */
+  protects?: string;
 };
 
 /** Names of the key files of a party, all kinds. */
@@ -44,7 +46,7 @@ export function writeStrongSwan(
   writeFileSync(join(folder, 'strongswan.conf'), charonText(join(folder, 'charon.log')));
 }
 
-function connectionText({ name, local, remote }: Connection): string {
+function connectionText({ name, local, remote, protects }: Connection): string {
   const keys = (names: string[]) => names.map(key => `${key}.pub`).join(', ');
   const addresses = (list: string[] | undefined) => (list ?? ['%any']).join(', ');
   return `  ${name} {
@@ -65,7 +67,7 @@ function connectionText({ name, local, remote }: Connection): string {
     }
     children {
       ${name} {
-        mode = transport
+        ${protects ? `mode = tunnel\n        local_ts = ${protects}/32` : 'mode = transport'}
         esp_proposals = aes128gcm16-esn-noesn, aes256gcm16-esn-noesn, chacha20poly1305-noesn, aes256-sha256-noesn
       }
     }

@@ -17,6 +17,9 @@ export const manyAddresses: number[] = numbers(101, 50);
 export const bankAddress = 70;
 /** The address of bob at which no key is published. */
 export const plainAddress = 71;
+/** natr on the wire, and carol behind it. */
+export const gateAddress = '10.9.0.90';
+export const carolAddress = '192.168.9.2';
 /** An address that nobody has. */
 export const deadAddress = 200;
 

@@ -6,6 +6,7 @@ import { stringify } from 'yaml';
 import { generateKeys, keyKinds, writeKeys } from './keys.ts';
 import { bobNames, kindOf, type Parties, zones } from './names.ts';
 import { type Connection, everyKey, writeStrongSwan } from './strongswan.ts';
+import { carolAddress } from './topology.ts';
 import { type SignedZones, signZones } from './zones.ts';
 
 /** Writes the world into an empty folder, to be passed as `out` to runInLab. Throws when a zone cannot be signed. */
@@ -15,13 +16,16 @@ export function writeWorld(folder: string): void {
     alice: generateKeys(),
     bob: generateKeys(),
     bank: generateKeys(),
+    gate: generateKeys(),
     mallory: generateKeys(),
     stranger: generateKeys(),
   };
   writeDns(folder, signZones(join(folder, 'zones'), zones(parties)));
   for (const [party, keys] of Object.entries(parties)) writeKeys(join(folder, 'keys'), party, keys);
-  const { alice, bob, bank, mallory } = parties;
+  const { alice, bob, bank, gate, mallory } = parties;
   writeStrongSwan(join(folder, 'bob'), { bob, bank }, { alice }, bobConnections());
+  const gated = accept('gated.example', ['gate-ed25519']);
+  writeStrongSwan(join(folder, 'natr'), { gate }, { alice }, [{ ...gated, protects: carolAddress }]);
   writeStrongSwan(join(folder, 'alice'), { alice }, { bob }, aliceConnections());
   writeStrongSwan(join(folder, 'mallory'), { mallory }, { alice }, [
     accept('evil.example', everyKey('mallory')),
@@ -102,6 +106,7 @@ ${list.join('')}`,
   trust-anchor-file: "${join(folder, 'root.ds')}"
   trust-anchor-signaling: no
   local-zone: "10.in-addr.arpa." nodefault
+  local-zone: "168.192.in-addr.arpa." nodefault
   local-zone: "d.f.ip6.arpa." nodefault
 remote-control:
   control-enable: no
