@@ -33,8 +33,17 @@ export type Effect =
    * another FQDN than the asked name, by which the responder goes.
    */
   | { kind: 'lookupKeys'; lookup: number; identity: Identity; remote: IpAddress }
-  /** Put this pair of SAs in the kernel. Answered by `engine.childInstalled(child.id, …)`. */
-  | { kind: 'installChildSa'; child: ChildSa }
+  /**
+   * Put this pair of SAs in the kernel. Answered by `engine.childInstalled(child.id, …)`. `remoteKey`: what the peer has
+   * proved; `requestId`: whose first Child SA it is, if we initiated; `remoteIdentity`: who it said it is.
+   */
+  | {
+      kind: 'installChildSa';
+      child: ChildSa;
+      remoteKey: PublicKey;
+      remoteIdentity: Identity;
+      requestId?: number;
+    }
   | { kind: 'removeChildSa'; child: ChildSa; why: string }
   /** Initiator: after childInstalled went well. Responder: together with its IKE_AUTH response. */
   | { kind: 'established'; ikeSa: IkeSaInfo; child?: ChildSa; requestId?: number }
@@ -44,7 +53,7 @@ export type Effect =
   | { kind: 'log'; level: 'debug' | 'info' | 'warn'; event: string; detail: Record<string, unknown> };
 
 export type FailureReason = {
-  code: 'no-answer' | 'refused' | 'auth-failed' | 'peer-key-mismatch' | 'kernel' | 'protocol' | 'cancelled';
+  code: 'no-answer' | 'refused' | 'busy' | 'auth-failed' | 'peer-key-mismatch' | 'kernel' | 'protocol' | 'cancelled';
   /** The RFC 7296 §3.10.1 notify message type that the peer gave as its reason. */
   notify?: number;
   text: string;

@@ -12,6 +12,7 @@
  */
 import { constants } from 'node:os';
 import { isDeepStrictEqual } from 'node:util';
+import { XfrmBlocks } from './blocks.ts';
 import { describePolicy, describeSa } from './describe.ts';
 import { KernelError } from './error.ts';
 import { type Exemption, exemptionPolicy, exemptions, type Upstream } from './exemptions.ts';
@@ -81,12 +82,15 @@ export class XfrmDataPlane {
   readonly #replayWindow: number;
   readonly #now: () => number;
   readonly #marks = new Marks();
+  /** What should be private and is not sealed does not leave. */
+  readonly blocks: XfrmBlocks;
   readonly #pairs = new Map<string, Pair>();
   readonly #children = new Map<number, { child: Installed; pair: Pair }>();
   readonly #exemptions = new Map<string, Exemption & { index: number }>();
 
   constructor(xfrm: XfrmVerbs, options: DataPlaneOptions = {}) {
     this.#xfrm = xfrm;
+    this.blocks = new XfrmBlocks(xfrm, this.#marks);
     this.#ikePorts = options.ikePorts ?? [500, 4500];
     this.#replayWindow = options.replayWindow ?? 128;
     this.#now = options.now ?? (() => Math.floor(Date.now() / 1000));
@@ -117,7 +121,7 @@ export class XfrmDataPlane {
    * Installs a child: inbound SA, outbound SA, then the policies of its pair, each acknowledged by the kernel.
    *
    * Any refusal takes back what this call installed and throws the KernelError. Where the pair has policies, they are
-   * switched to this child only with `carry`.
+   * not switched to this child before `carry`; the first child of a pair carries.
    */
   installPair(given: Child): void {
     if (this.#children.has(given.id))
@@ -159,7 +163,6 @@ export class XfrmDataPlane {
         () => this.#xfrm.removeSa(child.outbound),
       );
       if (known) {
-        if (given.carry) this.#switch(known, child);
         known.children.add(child);
         this.#children.set(child.id, { child, pair: known });
         return;
@@ -219,6 +222,17 @@ export class XfrmDataPlane {
     const known = this.#children.get(childId);
     if (!known) throw new KernelError('carry', constants.errno.ENOENT, `child ${childId} is not installed`);
     this.#switch(known.pair, known.child);
+  }
+
+  /** Whether the kernel still holds a child's SAs and the policies of its pair: somebody else may have flushed them. */
+  stands(childId: number): boolean {
+    const known = this.#children.get(childId);
+    if (!known || !this.#statusOf(known.child.inbound) || !this.#statusOf(known.child.outbound)) return false;
+    const { pair } = known;
+    return (
+      this.#reqidOf('in', pair.inIndex) === pair.inReqid &&
+      this.#reqidOf('out', pair.outIndex) === pair.carrying.outReqid
+    );
   }
 
   /** What went through a child's SAs; undefined when the child is unknown or the kernel has lost one of them. */
@@ -295,6 +309,7 @@ export class XfrmDataPlane {
       this.#installExemption(exemption);
       exemptionsRestored++;
     }
+    exemptionsRestored += this.blocks.restore(policies);
     const strays = this.#strays();
     return { missing, exemptionsRestored, strays: strays.sas.length + strays.policies.length };
   }
@@ -321,25 +336,33 @@ export class XfrmDataPlane {
     for (const { direction, index } of this.#exemptions.values()) {
       attempt(() => this.#xfrm.removePolicy({ direction, index }));
     }
+    for (const index of this.blocks.indexes()) {
+      attempt(() => this.#xfrm.removePolicy({ direction: 'out', index }));
+    }
     this.#pairs.clear();
     this.#children.clear();
     this.#exemptions.clear();
+    this.blocks.clear();
     return refusals;
   }
 
   /**
-   * Removes what an earlier run left under our reqids and indexes; foreign SAs and policies stay. Call it first.
+   * Deals with what an earlier run left under our reqids and indexes; foreign SAs and policies stay. Call it first.
    *
-   * Returns what was removed, one line each, in the manner of `ip xfrm`.
+   * Blocks are taken over: what was private stays unsent until it is sealed again. The rest is removed. Returns what was
+   * removed, one line each in the manner of `ip xfrm`, and the addresses that are blocked.
    */
-  adoptLeftovers(): { policies: number; sas: number; described: string[] } {
-    const { policies, sas } = this.#strays();
+  adoptLeftovers(): { policies: number; sas: number; described: string[]; blocked: Uint8Array[] } {
+    const { policies: left, sas } = this.#strays();
+    const blocked = left.map(policy => this.blocks.adopt(policy));
+    const policies = left.filter((_, i) => blocked[i] === undefined);
     for (const { direction, index } of policies) gone(() => this.#xfrm.removePolicy({ direction, index }));
     for (const sa of sas) gone(() => this.#xfrm.removeSa(sa));
     return {
       policies: policies.length,
       sas: sas.length,
       described: [...policies.map(describePolicy), ...sas.map(describeSa)],
+      blocked: blocked.filter(remote => remote !== undefined),
     };
   }
 
@@ -394,6 +417,15 @@ export class XfrmDataPlane {
     }
   }
 
+  #reqidOf(direction: 'in' | 'out', index: number): number | undefined {
+    try {
+      return this.#xfrm.getPolicy({ direction, index }).templates[0]?.reqid;
+    } catch (error) {
+      if (error instanceof KernelError && error.code === 'ENOENT') return undefined;
+      throw error;
+    }
+  }
+
   #policiesStand(pair: Pair, policies: Map<number, PolicyStatus>): boolean {
     const inbound = policies.get(pair.inIndex);
     const outbound = policies.get(pair.outIndex);
@@ -410,6 +442,7 @@ export class XfrmDataPlane {
     for (const { child } of this.#children.values()) sas.add(saKey(child.inbound)).add(saKey(child.outbound));
     for (const { inIndex, outIndex } of this.#pairs.values()) indexes.add(inIndex).add(outIndex);
     for (const { index } of this.#exemptions.values()) indexes.add(index);
+    for (const index of this.blocks.indexes()) indexes.add(index);
     return {
       sas: this.#xfrm.dumpSas().filter(sa => isLive(sa) && isOurSa(sa) && !sas.has(saKey(sa))),
       policies: this.#xfrm.dumpPolicies().filter(policy => isOurPolicy(policy) && !indexes.has(policy.index)),

@@ -18,8 +18,6 @@ export type Child = {
   esn: boolean;
   /** ESP in UDP (RFC 3948), as this host sees the ports. */
   encapsulation?: { localPort: number; remotePort: number };
-  /** Use this child for what goes out, also where the pair has one already. The first child of a pair always carries. */
-  carry: boolean;
 };
 
 /** What is kept of a child: never its keys. */
@@ -48,6 +46,7 @@ export type Pair = {
 /** Stronger (smaller) than `SEALED_PRIORITY`, weaker than what an administrator adds without a priority (0). */
 export const EXEMPTION_PRIORITY = 100;
 export const SEALED_PRIORITY = 1000;
+export const BLOCK_PRIORITY = 2000;
 
 /** What no kernel should be asked for; undefined when there is nothing to object to. */
 export function whyImpossible({ pair, outer, mode }: Child): string | undefined {

@@ -14,6 +14,7 @@ import { XfrmDataPlane } from '../kernel/dataplane.ts';
 import { type Events, type KernelEvent, openEvents } from '../kernel/events.ts';
 import { probeKernel } from '../kernel/probe.ts';
 import { Routes } from '../kernel/route.ts';
+import { isOurReqid } from '../kernel/marks.ts';
 import { openUdp } from '../kernel/sockets.ts';
 import { KernelError, Xfrm } from '../kernel/xfrm.ts';
 import { formatSocketAddress, type IpAddress, parseIpAddress } from './address.ts';
@@ -40,6 +41,10 @@ import { Upstream } from './upstream/upstream.ts';
 
 /** How long a stop waits for the peers to answer our Deletes. */
 const STOP_MILLIS = 1_000;
+/** How often guards are looked at that may have had their time. */
+const SWEEP_MILLIS = 60_000;
+/** More than the capture ever keeps peers, so that it is the capture that says no. */
+const MAX_IKE_SAS = 50_000;
 
 /** Starts everything; throws StartupError for what the user can mend, with nothing left behind. */
 export async function startDaemon(
@@ -91,13 +96,20 @@ async function start(
     lookup: resolving.cache,
     groups,
     negotiator: sealing.negotiator,
-    local: { isOurs: address => routes.to(address.bytes).kind === 'local' },
+    blocks: sealing.blocks,
+    local: { isOurs: address => routes.to(address.bytes).kind === 'local', sourceFor: sourceBy(routes) },
     patienceMillis: configuration.patienceMillis,
     now: () => performance.now(),
     unixNow: () => Date.now(),
     sleep: (millis, signal) => delay(millis, undefined, { signal }).catch(() => {}),
     decided: story => logDecision(log, story),
   });
+  for (const bytes of sealing.blocked) capture.guards.adopt({ family: bytes.length === 4 ? 4 : 6, bytes });
+  const sweeper = setInterval(
+    guarded(fail, () => capture.sweep()),
+    SWEEP_MILLIS,
+  );
+  undo.push(() => clearInterval(sweeper));
   resolving.observe((question, message) =>
     capture.speculations.observe(question.name, question.type, message),
   );
@@ -137,9 +149,10 @@ async function start(
 
   let stopping: Promise<void> | undefined;
   const stop = async (): Promise<void> => {
+    clearInterval(sweeper);
     await stub.close();
-    await sealing.stop();
     await control.close();
+    await sealing.stop();
     resolving.upstream.close();
     routes.close();
   };
@@ -184,6 +197,9 @@ function openResolver(configuration: Configuration) {
 
 type Sealing = {
   negotiator: ConstructorParameters<typeof Capture>[0]['negotiator'];
+  blocks: ConstructorParameters<typeof Capture>[0]['blocks'];
+  /** Addresses whose block an earlier run left. */
+  blocked: Uint8Array[];
   dataplane: RunningDaemon['dataplane'];
   plane?: XfrmDataPlane;
   engine?: Engine;
@@ -201,7 +217,7 @@ function openSealing(options: {
   captureOf: () => Capture;
   fail: (error: Error) => void;
 }): Sealing {
-  const { configuration, log, routes, strangers, undo, captureOf } = options;
+  const { configuration, log, routes, strangers, undo, captureOf, fail } = options;
   const probe = probeKernel();
   const why = configuration.dataplane === 'none' ? 'the configuration says dataplane: none' : probe.why[0];
   if (configuration.dataplane === 'none' || !probe.esp4) {
@@ -210,6 +226,8 @@ function openSealing(options: {
     log.warn({ event: 'notSealing', why: reason }, 'nothing can be sealed here');
     return {
       negotiator: incapableNegotiator(`nothing can be sealed here: ${reason}`),
+      blocks: { block: () => {}, unblock: () => {} },
+      blocked: [],
       dataplane: { kind: 'none', kernel: probe.release, why: reason },
       stop: async () => {},
     };
@@ -219,30 +237,41 @@ function openSealing(options: {
   undo.push(() => xfrm.close());
   const plane = new XfrmDataPlane(xfrm, { ikePorts: [port, nat] });
   const leftovers = plane.adoptLeftovers();
-  if (leftovers.policies + leftovers.sas > 0)
-    log.warn({ event: 'leftovers', ...leftovers }, 'removed what an earlier run left');
+  if (leftovers.policies + leftovers.sas + leftovers.blocked.length > 0) {
+    const { policies, sas, described, blocked } = leftovers;
+    log.warn(
+      { event: 'leftovers', policies, sas, described, blocked: blocked.length },
+      'an earlier run left these',
+    );
+  }
   undo.push(() => plane.removeEverything());
   plane.installExemptions(exemptUpstreams(configuration));
 
+  const resync = (why: string): void => {
+    const { missing, exemptionsRestored, strays } = plane.resync();
+    log.warn({ event: 'resync', why, missing: missing.length, exemptionsRestored, strays });
+    for (const childId of missing) negotiator.close(childId, 'the kernel lost its SAs or policies');
+  };
   const negotiator = new IkeNegotiator({
     plane: sealingPlane(plane),
-    sourceFor: remote => {
-      const route = routes.to(remote.bytes);
-      return route.kind === 'unicast' ? { family: remote.family, bytes: route.source } : undefined;
-    },
+    sourceFor: sourceBy(routes),
     lookUpStranger: (identity, remote) => strangers.lookUp(identity, remote),
-    adopted: (remote, seal, name) => {
-      const group = strangers.groupOf(name, remote);
-      captureOf().peers.adopt(remote, seal, name, group);
-    },
+    adopted: (remote, seal, name) =>
+      captureOf().peers.adopt(remote, seal, name, strangers.groupOf(name, remote)),
     gone: childId => captureOf().peers.closed(childId),
     replaced: (before, after) => captureOf().peers.replaced(before, after),
+    doubtful: error => {
+      log.warn({ event: 'kernelRefused', err: error });
+      setImmediate(guarded(fail, () => resync('the kernel refused')));
+    },
     log: (level, event, detail) => log[level]({ event, ...detail }),
     now: () => performance.now(),
+    later: (millis, callback) => void setTimeout(guarded(fail, callback), millis).unref(),
   });
   const engine = new Engine({
     identity: ourIdentity(options.identity),
     keys: options.identity.keys,
+    limits: { ikeSas: MAX_IKE_SAS },
     random: count => new Uint8Array(randomBytes(count)),
     ports: { ike: port, natt: nat },
   });
@@ -251,7 +280,7 @@ function openSealing(options: {
     open: socket => openUdp({ ...socket, maxDatagramOctets: 16_384 }),
     ports: { ike: port, natt: nat },
     now: () => performance.now(),
-    perform: effect => negotiator.perform(effect),
+    perform: guarded(fail, effect => negotiator.perform(effect)),
   });
   negotiator.connect(ike);
   try {
@@ -260,7 +289,9 @@ function openSealing(options: {
     throw cannotOpenIke(error, [port, nat]);
   }
   undo.push(() => ike.close());
-  const events: Events = openEvents(event => onKernelEvent(event, { plane, negotiator, log }));
+  const events: Events = openEvents(
+    guarded(fail, event => onKernelEvent(event, { plane, negotiator, log, resync })),
+  );
   undo.push(() => events.close());
   const stop = async (): Promise<void> => {
     ike.act((running, now) => running.closeAll(now));
@@ -271,7 +302,38 @@ function openSealing(options: {
       log.warn({ event: 'kernelRefused', text: refusal.message });
     xfrm.close();
   };
-  return { negotiator, dataplane: { kind: 'xfrm', kernel: probe.release }, plane, engine, stop };
+  const blocks = {
+    block: (remote: IpAddress) => plane.blocks.block(remote.bytes),
+    unblock: (remote: IpAddress) => plane.blocks.unblock(remote.bytes),
+  };
+  return {
+    negotiator,
+    blocks,
+    blocked: leftovers.blocked,
+    dataplane: { kind: 'xfrm', kernel: probe.release },
+    plane,
+    engine,
+    stop,
+  };
+}
+
+/** An error of ours in a callback from the event loop ends the daemon in order instead of tearing it down. */
+function guarded<T extends unknown[]>(fail: (error: Error) => void, callback: (...args: T) => void) {
+  return (...args: T): void => {
+    try {
+      callback(...args);
+    } catch (error) {
+      fail(error instanceof Error ? error : new Error(String(error)));
+    }
+  };
+}
+
+/** The address that packets to it leave from, as routing says. */
+function sourceBy(routes: Routes): (remote: IpAddress) => IpAddress | undefined {
+  return remote => {
+    const route = routes.to(remote.bytes);
+    return route.kind === 'unicast' ? { family: remote.family, bytes: route.source } : undefined;
+  };
 }
 
 /** The engine's children as the data plane takes them. */
@@ -286,34 +348,36 @@ function sealingPlane(plane: XfrmDataPlane): SealingPlane {
         outboundSa: child.outbound,
         esn: child.esn,
         ...(child.encapsulation ? { encapsulation: child.encapsulation } : {}),
-        carry: false,
       }),
     remove: childId => plane.removePair(childId),
     carry: childId => plane.carry(childId),
+    stands: childId => plane.stands(childId),
   };
 }
 
 function onKernelEvent(
   event: KernelEvent,
-  { plane, negotiator, log }: { plane: XfrmDataPlane; negotiator: IkeNegotiator; log: Logger },
+  sealing: {
+    plane: XfrmDataPlane;
+    negotiator: IkeNegotiator;
+    log: Logger;
+    resync: (why: string) => void;
+  },
 ): void {
-  const closeChild = (childId: number | undefined, why: string) => {
-    if (childId !== undefined) negotiator.close(childId, why);
-  };
+  const { plane, negotiator, log, resync } = sealing;
   switch (event.kind) {
-    case 'overflow': {
-      const { missing, exemptionsRestored, strays } = plane.resync();
-      log.warn(
-        { event: 'resync', missing: missing.length, exemptionsRestored, strays },
-        'kernel events were lost',
-      );
-      for (const childId of missing) closeChild(childId, 'the kernel lost its SAs');
-      return;
-    }
-    case 'expire':
-      if (event.hard) closeChild(plane.childOf(event), 'its SA expired');
+    case 'overflow':
+      resync('kernel events were lost');
       return;
     case 'acquire':
+      // A policy of ours without its SA: somebody removed it, and packets are being dropped.
+      if (isOurReqid(event.reqid)) resync('a policy of ours met no SA');
+      return;
+    case 'expire': {
+      const childId = event.hard ? plane.childOf(event) : undefined;
+      if (childId !== undefined) negotiator.close(childId, 'its SA expired');
+      return;
+    }
     case 'policyExpire':
     case 'mapping':
       log.debug({ event: `kernel.${event.kind}` });

@@ -1,21 +1,26 @@
 /**
  * Between the capture and the IKE engine: negotiations as promises, SAs into the data plane, strangers answered.
  *
- * Which child carries what goes out to an address (there may be several, with different keys): one with the same key
- * as before, since it is newer; otherwise one whose key DNS gives to a name or reverse zone of that very address over
- * one of a stranger who merely proved his name from there; otherwise the first stays. So nobody can take over the
- * traffic to an address with a key of his own.
+ * What goes out between two addresses is carried by the SAs of *one* key, for the kernel cannot tell names apart. Who
+ * comes with another key is refused, unless he has more right to the address:
+ *
+ *   1  a stranger who proved his name from there: he may be anywhere on the path
+ *   2  a name that an app asked for, and that DNS gives this address
+ *   3  the reverse zone of the address
+ *
+ * Of two with the same right the first stays; but a name may replace its own key. A name whose key does not carry is never called sealed.
  */
 import type { Engine } from '../ike/engine.ts';
 import type {
   ChildSa,
   Effect,
   FailureReason,
-  IkeSaInfo,
   Identity,
+  IkeSaInfo,
   IpAddress,
   PublicKey,
 } from '../ike/types.ts';
+import { formatIpAddress } from './address.ts';
 import type {
   Negotiation,
   NegotiationFailure,
@@ -31,15 +36,17 @@ export interface IkeActor {
   act(what: (engine: Engine, now: number) => Effect[]): void;
 }
 
-/** Where SAs and policies go. `install` and `remove` throw what the kernel refuses. */
+/** Where SAs and policies go. All but `stands` throw what the kernel refuses. */
 export interface SealingPlane {
   install(child: ChildSa): void;
+  /** The youngest child of the pair that is left carries from then on. */
   remove(childId: number): void;
-  /** What goes out to the child's remote address uses this child from now on. */
+  /** What goes out between the child's hosts uses this child from now on. */
   carry(childId: number): void;
+  stands(childId: number): boolean;
 }
 
-/** Whose keys a peer that began itself may prove, and in whose name. */
+/** Whose keys a peer that began itself may prove, in whose name, and whether the reverse zone gives them this address. */
 export type Stranger =
   | { keys: PublicKey[]; name: string | undefined; ownsAddress: boolean }
   | { error: string };
@@ -49,41 +56,56 @@ export type NegotiatorOptions = {
   /** The local address that packets to it leave from; undefined without a route. */
   sourceFor: (remote: IpAddress) => IpAddress | undefined;
   lookUpStranger: (identity: Identity, remote: IpAddress) => Promise<Stranger>;
-  /** A peer that began itself has proved its key, and its SAs stand in the kernel. */
-  adopted: (remote: IpAddress, seal: Seal, name: string | undefined) => void;
+  /** A peer that began itself has proved its key, and its SAs stand in the kernel. False: there is no room for it. */
+  adopted: (remote: IpAddress, seal: Seal, name: string | undefined) => boolean;
   /** A child's SAs are gone from the kernel. */
   gone: (childId: number) => void;
   replaced: (oldChildId: number, newChildId: number) => void;
+  /** The kernel refused something after the fact: compare with what it holds. */
+  doubtful: (error: unknown) => void;
   log: (level: 'debug' | 'info' | 'warn', event: string, detail: Record<string, unknown>) => void;
   now: () => number;
+  /** Calls back after so many milliseconds. */
+  later: (millis: number, callback: () => void) => void;
 };
 
-type Request = {
-  settle: (outcome: NegotiationOutcome) => void;
-  installedAt?: number;
-  kernelMillis?: number;
-  failure?: string;
+/** How long a peer that began anew needs to install what we have just answered with. */
+const PEER_INSTALLS_MILLIS = 1_000;
+
+const RIGHT = { stranger: 1, asked: 2, reverse: 3 } as const;
+
+/** What the peer of an IKE SA has proved, and the children it has now, oldest first. */
+type IkePeer = {
+  id: number;
+  key: PublicKey;
+  fingerprint: string;
+  right: number;
+  name: string | undefined;
+  initiator: boolean;
+  suite: string;
+  children: Set<number>;
 };
 
-/** What is known of one child that stands in the kernel. */
-type Standing = {
-  child: ChildSa;
-  pair: string;
-  fingerprint?: string;
-  ownsAddress: boolean;
-  kernelMillis: number;
-  installedAt: number;
+type Pair = {
+  fingerprint: string;
+  right: number;
+  /** The asked name that brought the key: its owner may bring another. */
+  asked: string | undefined;
+  carrying: number;
+  children: Set<number>;
 };
+
+type Standing = { child: ChildSa; pair: string; peer: IkePeer; kernelMillis: number; installedAt: number };
 
 export class IkeNegotiator implements Negotiator {
   readonly #options: NegotiatorOptions;
-  readonly #requests = new Map<number, Request>();
+  readonly #requests = new Map<number, { settle: (outcome: NegotiationOutcome) => void; asked?: string }>();
+  /** Requests whose Child SA we refused ourselves, because another key carries. */
+  readonly #conflicts = new Set<number>();
   readonly #children = new Map<number, Standing>();
-  /** The children of each address pair, and which of them carries. */
-  readonly #pairs = new Map<string, { carrying: number; children: Set<number> }>();
-  /** What the peer of an IKE SA has proved, and its newest child. */
-  readonly #peers = new Map<number, { fingerprint: string; ownsAddress: boolean; childId: number }>();
-  readonly #strangers = new Map<string, Stranger & { name: string | undefined }>();
+  readonly #pairs = new Map<string, Pair>();
+  readonly #peers = new Map<number, IkePeer>();
+  readonly #strangers = new Map<string, Stranger>();
   #ike: IkeActor | undefined;
   #nextRequest = 1;
 
@@ -96,18 +118,24 @@ export class IkeNegotiator implements Negotiator {
     this.#ike = ike;
   }
 
-  begin(remote: IpAddress): Negotiation {
-    const local = this.#options.sourceFor(remote);
-    if (!local) return failedAtOnce({ code: 'unable', text: 'there is no route to it' });
+  begin(remote: IpAddress, via?: IpAddress): Negotiation {
+    const local = this.#options.sourceFor(via ?? remote);
+    const inside = this.#options.sourceFor(remote);
+    if (!local || !inside) return failedAtOnce({ code: 'unable', text: 'there is no route to it' });
     const requestId = this.#nextRequest++;
     let settle: (outcome: NegotiationOutcome) => void = () => {};
     const outcome = new Promise<NegotiationOutcome>(resolve => {
       settle = resolve;
     });
-    this.#requests.set(requestId, { settle });
-    this.#act((engine, now) => engine.initiate({ requestId, local, remote }, now));
+    const request: { settle: typeof settle; asked?: string } = { settle };
+    this.#requests.set(requestId, request);
+    const protects = via ? { protects: { local: inside, remote } } : {};
+    this.#act((engine, now) =>
+      engine.initiate({ requestId, local, remote: via ?? remote, ...protects }, now),
+    );
     return {
       prove: ({ keys, asked, canonical }) => {
+        request.asked = asked.key;
         const peer = {
           keys,
           idr: fqdn(asked),
@@ -121,9 +149,15 @@ export class IkeNegotiator implements Negotiator {
     };
   }
 
-  close(childId: number, _why: string): void {
+  close(childId: number, why: string): void {
     const standing = this.#children.get(childId);
-    if (standing) this.#act((engine, now) => engine.close(standing.child.ikeSaId, now));
+    if (!standing) return;
+    this.#options.log('info', 'closing', { id: standing.peer.id, why });
+    this.#act((engine, now) => engine.close(standing.peer.id, now));
+  }
+
+  stands(childId: number): boolean {
+    return this.#children.has(childId) && this.#options.plane.stands(childId);
   }
 
   /** Every effect of the engine but 'send'. */
@@ -133,7 +167,7 @@ export class IkeNegotiator implements Negotiator {
         void this.#lookUp(effect.lookup, effect.identity, effect.remote);
         break;
       case 'installChildSa':
-        this.#install(effect.child);
+        this.#install(effect);
         break;
       case 'removeChildSa':
         this.#remove(effect.child.id);
@@ -142,7 +176,10 @@ export class IkeNegotiator implements Negotiator {
         this.#established(effect.ikeSa, effect.child, effect.requestId);
         break;
       case 'failed':
-        this.#settle(effect.requestId, { ok: false, failure: failureOf(effect.reason) });
+        this.#settle(effect.requestId, {
+          ok: false,
+          failure: this.#failure(effect.requestId, effect.reason),
+        });
         break;
       case 'closed':
         this.#peers.delete(effect.ikeSa.id);
@@ -153,121 +190,153 @@ export class IkeNegotiator implements Negotiator {
     }
   }
 
-  #install(child: ChildSa): void {
-    const { plane, now } = this.#options;
-    const before = now();
+  #install(effect: Extract<Effect, { kind: 'installChildSa' }>): void {
+    const { child, requestId } = effect;
+    const answer = (error?: string) =>
+      this.#act((engine, time) => engine.childInstalled(child.id, error, time));
+    const peer = this.#peers.get(child.ikeSaId) ?? this.#peerOf(effect);
+    const name = pairOf(child);
+    const pair = this.#pairs.get(name);
+    const asked = requestId === undefined ? undefined : this.#requests.get(requestId)?.asked;
+    const sameName = asked !== undefined && asked === pair?.asked;
+    if (pair && pair.fingerprint !== peer.fingerprint && peer.right <= pair.right && !sameName) {
+      if (requestId !== undefined) this.#conflicts.add(requestId);
+      answer(`another key is proven at ${formatIpAddress(child.selectors.remote)} already`);
+      return;
+    }
+    const before = this.#options.now();
     try {
-      plane.install(child);
+      this.#options.plane.install(child);
     } catch (error) {
       const text = error instanceof Error ? error.message : String(error);
       this.#options.log('warn', 'kernelRefused', { child: child.id, text });
-      this.#act((engine, time) => engine.childInstalled(child.id, text, time));
+      answer(text);
       return;
     }
-    const installedAt = now();
-    const pair = pairOf(child);
-    const peer = this.#peers.get(child.ikeSaId);
+    const installedAt = this.#options.now();
+    const rekeyed = [...peer.children].at(-1);
+    this.#peers.set(peer.id, peer);
+    peer.children.add(child.id);
     this.#children.set(child.id, {
       child,
-      pair,
-      ownsAddress: peer?.ownsAddress ?? false,
+      pair: name,
+      peer,
       kernelMillis: installedAt - before,
       installedAt,
-      ...(peer ? { fingerprint: peer.fingerprint } : {}),
     });
-    const known = this.#pairs.get(pair);
-    if (known) known.children.add(child.id);
-    else this.#pairs.set(pair, { carrying: child.id, children: new Set([child.id]) });
-    if (peer) this.#rekeyed(peer, child.id);
-    this.#act((engine, time) => engine.childInstalled(child.id, undefined, time));
+    if (!pair) {
+      const { fingerprint, right } = peer;
+      this.#pairs.set(name, { fingerprint, right, asked, carrying: child.id, children: new Set([child.id]) });
+    } else this.#join(pair, child.id, peer, requestId !== undefined);
+    answer();
+    if (requestId === undefined && peer.suite !== '') this.#continue(rekeyed, child.id);
   }
 
-  /** A further child of an IKE SA takes the place of the one before (RFC 7296 §1.3.3); the peer will close that. */
-  #rekeyed(peer: { childId: number }, childId: number): void {
-    const before = this.#children.get(peer.childId);
-    const pair = before && this.#pairs.get(before.pair);
-    if (pair?.carrying === peer.childId) this.#carry(childId);
-    this.#options.replaced(peer.childId, childId);
-    peer.childId = childId;
+  /** A further child between two hosts that have one already: when does it carry? */
+  #join(pair: Pair, childId: number, peer: IkePeer, weBegan: boolean): void {
+    const others = [...pair.children];
+    pair.children.add(childId);
+    pair.right = Math.max(pair.right, peer.right);
+    if (pair.fingerprint !== peer.fingerprint) {
+      pair.fingerprint = peer.fingerprint;
+      this.#carry(childId);
+      for (const other of others) this.close(other, 'a key with more right to the address was proven');
+      return;
+    }
+    // The responder had its SAs before it answered us. As responder we go first, so we give the initiator time; and the
+    // old child of a rekeying serves until the peer deletes it (RFC 7296 §2.8), then the heir carries.
+    if (weBegan) this.#carry(childId);
+    else if (peer.children.size === 1) this.#options.later(PEER_INSTALLS_MILLIS, () => this.#carry(childId));
+  }
+
+  /** A child of an IKE SA that stood already: it takes the place of the one before, or there was none left. */
+  #continue(rekeyed: number | undefined, childId: number): void {
+    const standing = this.#children.get(childId);
+    if (!standing) return;
+    if (rekeyed !== undefined) this.#options.replaced(rekeyed, childId);
+    else this.#adopt(standing, {});
   }
 
   #remove(childId: number): void {
     const standing = this.#children.get(childId);
     if (!standing) return;
-    this.#children.delete(childId);
-    try {
-      this.#options.plane.remove(childId);
-    } finally {
-      this.#inherit(standing.pair, childId);
-      this.#options.gone(childId);
-    }
-  }
-
-  /** The best of the children that are left carries on. */
-  #inherit(name: string, goneId: number): void {
+    const { peer, pair: name } = standing;
     const pair = this.#pairs.get(name);
-    pair?.children.delete(goneId);
-    if (!pair || pair.children.size === 0) {
-      this.#pairs.delete(name);
-      return;
-    }
-    if (pair.carrying !== goneId) return;
-    const left = [...pair.children];
-    this.#carry(left.find(id => this.#children.get(id)?.ownsAddress) ?? left[0]!);
+    this.#children.delete(childId);
+    peer.children.delete(childId);
+    pair?.children.delete(childId);
+    const heir = pair && [...pair.children].at(-1);
+    if (heir === undefined) this.#pairs.delete(name);
+    else if (pair!.carrying === childId) pair!.carrying = heir;
+    this.#attempt(() => this.#options.plane.remove(childId));
+    this.#options.gone(childId);
   }
 
   #established(ikeSa: IkeSaInfo, child: ChildSa | undefined, requestId: number | undefined): void {
-    const key = ikeSa.remoteKey;
     const standing = child && this.#children.get(child.id);
-    if (!key || !standing) {
-      this.#settle(requestId, { ok: false, failure: key ? NO_CHILD : NO_KEY });
+    if (!standing) {
+      this.#settle(requestId, { ok: false, failure: NO_CHILD });
+      this.#act((engine, now) => engine.close(ikeSa.id, now));
       return;
     }
-    const stranger = requestId === undefined ? this.#takeStranger(ikeSa) : undefined;
-    const ownsAddress = stranger === undefined || ('ownsAddress' in stranger && stranger.ownsAddress);
-    const fingerprint = fingerprintOf(key);
-    this.#peers.set(ikeSa.id, { fingerprint, ownsAddress, childId: standing.child.id });
-    standing.fingerprint = fingerprint;
-    standing.ownsAddress = ownsAddress;
-    this.#considerCarrying(standing);
-    const seal: Seal = {
-      childId: standing.child.id,
-      key,
-      mode: standing.child.mode,
-      suite: ikeSa.suite,
-      times: { ...ikeSa.timings, installedAt: standing.installedAt, kernelMillis: standing.kernelMillis },
-    };
-    if (requestId === undefined) this.#options.adopted(ikeSa.remote.address, seal, stranger?.name);
-    else this.#settle(requestId, { ok: true, seal });
+    standing.peer.suite = ikeSa.suite;
+    if (requestId === undefined) this.#adopt(standing, ikeSa.timings);
+    else this.#settle(requestId, { ok: true, seal: sealOf(standing, ikeSa.timings) });
   }
 
-  #considerCarrying(standing: Standing): void {
-    const current = this.#children.get(this.#pairs.get(standing.pair)?.carrying ?? -1);
-    if (!current || current === standing) return;
-    const sameKey = current.fingerprint === standing.fingerprint;
-    if (sameKey || (standing.ownsAddress && !current.ownsAddress)) this.#carry(standing.child.id);
+  #adopt(standing: Standing, times: Seal['times']): void {
+    const { child, peer } = standing;
+    if (this.#options.adopted(child.selectors.remote, sealOf(standing, times), peer.name)) return;
+    this.close(child.id, 'there are too many peers');
   }
 
   #carry(childId: number): void {
     const pair = this.#pairs.get(this.#children.get(childId)?.pair ?? '');
-    if (!pair) return;
-    this.#options.plane.carry(childId);
-    pair.carrying = childId;
+    if (!pair || pair.carrying === childId) return;
+    if (this.#attempt(() => this.#options.plane.carry(childId))) pair.carrying = childId;
+  }
+
+  /** What the kernel refuses here leaves the SAs as they are; somebody must look. */
+  #attempt(verb: () => void): boolean {
+    try {
+      verb();
+      return true;
+    } catch (error) {
+      this.#options.doubtful(error);
+      return false;
+    }
+  }
+
+  #peerOf(effect: Extract<Effect, { kind: 'installChildSa' }>): IkePeer {
+    const { child, remoteKey, remoteIdentity, requestId } = effect;
+    const stranger = this.#strangers.get(strangerKey(remoteIdentity, child.remote));
+    const owns = stranger !== undefined && 'keys' in stranger && stranger.ownsAddress;
+    return {
+      id: child.ikeSaId,
+      key: remoteKey,
+      fingerprint: fingerprintOf(remoteKey),
+      right: requestId !== undefined ? RIGHT.asked : owns ? RIGHT.reverse : RIGHT.stranger,
+      name: stranger !== undefined && 'keys' in stranger ? stranger.name : undefined,
+      initiator: requestId !== undefined,
+      suite: '',
+      children: new Set(),
+    };
   }
 
   async #lookUp(lookup: number, identity: Identity, remote: IpAddress): Promise<void> {
     const found = await this.#options
       .lookUpStranger(identity, remote)
       .catch((error): Stranger => ({ error: String(error) }));
-    if ('keys' in found) this.#strangers.set(strangerKey(identity, remote), found);
+    const key = strangerKey(identity, remote);
+    this.#strangers.set(key, found);
     const answer = 'keys' in found ? { keys: found.keys } : { error: found.error };
     this.#act((engine, now) => engine.keysFound(lookup, answer, now));
-    // keysFound decides at once; what was found is of use only until then, or until the kernel has the child.
-    this.#strangers.delete(strangerKey(identity, remote));
+    // keysFound decides, and the kernel is asked, before it returns: nobody needs what was found any more.
+    this.#strangers.delete(key);
   }
 
-  #takeStranger(ikeSa: IkeSaInfo): (Stranger & { name: string | undefined }) | undefined {
-    return this.#strangers.get(strangerKey(ikeSa.remoteIdentity, ikeSa.remote.address));
+  #failure(requestId: number, reason: FailureReason): NegotiationFailure {
+    return this.#conflicts.delete(requestId) ? { code: 'conflict', text: reason.text } : failureOf(reason);
   }
 
   #settle(requestId: number | undefined, outcome: NegotiationOutcome): void {
@@ -284,11 +353,21 @@ export class IkeNegotiator implements Negotiator {
 
 /** Stands in where nothing can be negotiated: without ESP in the kernel, or with `dataplane: none`. */
 export function incapableNegotiator(why: string): Negotiator {
-  return { begin: () => failedAtOnce({ code: 'unable', text: why }), close: () => {} };
+  return { begin: () => failedAtOnce({ code: 'unable', text: why }), close: () => {}, stands: () => false };
 }
 
-const NO_KEY: NegotiationFailure = { code: 'not-proven', text: 'the peer proved no key' };
 const NO_CHILD: NegotiationFailure = { code: 'refused', text: 'the peer granted no Child SA' };
+
+function sealOf({ child, peer, kernelMillis, installedAt }: Standing, times: Seal['times']): Seal {
+  return {
+    childId: child.id,
+    local: child.selectors.local,
+    key: peer.key,
+    mode: child.mode,
+    suite: peer.suite,
+    times: { ...times, installedAt, kernelMillis },
+  };
+}
 
 function failedAtOnce(failure: NegotiationFailure): Negotiation {
   return { prove: async () => ({ ok: false, failure }), cancel: () => {} };
@@ -298,6 +377,7 @@ function failureOf({ code, text }: FailureReason): NegotiationFailure {
   const codes = {
     'no-answer': 'no-answer',
     refused: 'refused',
+    busy: 'busy',
     'auth-failed': 'not-proven',
     'peer-key-mismatch': 'not-proven',
     kernel: 'kernel',
@@ -317,6 +397,6 @@ function strangerKey(identity: Identity, remote: IpAddress): string {
   return `${identity.type} ${hex(identity.data)} ${hex(remote.bytes)}`;
 }
 
-function pairOf({ local, remote }: ChildSa): string {
-  return `${Buffer.from(local.bytes).toString('hex')} ${Buffer.from(remote.bytes).toString('hex')}`;
+function pairOf({ selectors: { local, remote } }: ChildSa): string {
+  return `${formatIpAddress(local)} ${formatIpAddress(remote)}`;
 }

@@ -2,15 +2,16 @@
  * Strangers: whose key may a peer prove that began the exchange itself?
  *
  * An FQDN identity is looked up forward, an address identity in the reverse zone (RFC 4025, RFC 4322); only secure keys
- * count. An FQDN proves who the peer is, not that the address it comes from is its own: a road warrior's never is. So
- * `ownsAddress` tells whether DNS gives it that address too, and only then may it take over what goes out to it.
+ * count. An FQDN proves who the peer is, not that the address it comes from is its own: its owner can give it any
+ * address. So `ownsAddress` tells whether the reverse zone of the address has the same keys, and only then may it take
+ * over what goes out to it.
  */
 import type { Identity, IpAddress, PublicKey } from '../ike/types.ts';
 import { formatIpAddress } from './address.ts';
 import { textOf } from './capture/capture.ts';
 import type { PolicyGroup, PolicyGroups } from './capture/groups.ts';
 import type { Lookup } from './capture/interfaces.ts';
-import { bytesEqual, effectiveAddress, keysForAddress, readKeys, reverseName } from './capture/keys.ts';
+import { bytesEqual, fingerprintOf, keysForAddress, readKeys, reverseName } from './capture/keys.ts';
 import { Name } from './dns/name.ts';
 import { TYPE } from './dns/types.ts';
 import type { Stranger } from './negotiator.ts';
@@ -44,16 +45,13 @@ export class StrangerLookup {
     const text = textOf(asked);
     if (NOT_SERVED.includes(this.groupOf(text, remote)))
       return { error: `${text} is not to be sealed by policy` };
-    const [keys, addresses] = await Promise.all([
+    const [keys, reverse] = await Promise.all([
       this.#keysAt(asked, remote),
-      this.#lookup.lookup(asked, remote.family === 4 ? TYPE.A : TYPE.AAAA),
+      this.#keysAt(reverseName(remote), remote),
     ]);
     if ('error' in keys) return keys;
-    const ownsAddress =
-      addresses.verdict === 'secure' &&
-      addresses.answer
-        .flatMap(rrset => rrset.rdatas)
-        .some(rdata => bytesEqual(effectiveAddress(rdata)?.bytes ?? new Uint8Array(), remote.bytes));
+    const owned = 'keys' in reverse ? reverse.keys.map(fingerprintOf) : [];
+    const ownsAddress = keys.keys.every(key => owned.includes(fingerprintOf(key)));
     return { ...keys, name: text, ownsAddress };
   }
 

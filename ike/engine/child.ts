@@ -38,7 +38,13 @@ export function install(core: Core, sa: IkeSa, agreed: Agreement): ChildSa {
     initiator: agreed.initiator,
   };
   core.installing.set(child.id, sa);
-  core.emit({ kind: 'installChildSa', child });
+  core.emit({
+    kind: 'installChildSa',
+    child,
+    remoteKey: sa.remoteKey!,
+    remoteIdentity: sa.remoteIdentity!,
+    ...(sa.handshake && sa.requestId !== undefined ? { requestId: sa.requestId } : {}),
+  });
   return child;
 }
 

@@ -43,7 +43,7 @@ export function initiate(
   const { limits } = core.config;
   if (core.attempts.size >= limits.requests || core.sas.size >= limits.ikeSas) {
     core.count('failed');
-    const reason: FailureReason = { code: 'refused', text: 'too many negotiations at once' };
+    const reason: FailureReason = { code: 'busy', text: 'too many negotiations at once' };
     core.emit({ kind: 'failed', requestId, reason });
     return;
   }

@@ -14,9 +14,10 @@ import type { Rrset } from '../dns/rrset.ts';
 import { EDE, RCODE, TYPE } from '../dns/types.ts';
 import type { Resolution } from '../dnssec/types.ts';
 import { actionAfterFailure, actionFor, wantsKey } from './decision.ts';
-import type { PolicyGroup, PolicyGroups } from './groups.ts';
+import { type PolicyGroup, type PolicyGroups, strictest } from './groups.ts';
+import { Guards } from './guards.ts';
 import { carriesHints, type HintedTarget, hintedTargets, withoutHints } from './hints.ts';
-import type { LocalAddresses, Lookup, NegotiationFailure, Negotiator } from './interfaces.ts';
+import type { Blocks, LocalAddresses, Lookup, NegotiationFailure, Negotiator } from './interfaces.ts';
 import { type AddressStory, Journal, Story } from './journal.ts';
 import {
   bytesEqual,
@@ -52,6 +53,7 @@ export type CaptureOptions = {
   lookup: Lookup;
   groups: PolicyGroups;
   negotiator: Negotiator;
+  blocks: Blocks;
   local: LocalAddresses;
   patienceMillis: number;
   /** Monotonic milliseconds. */
@@ -65,6 +67,7 @@ export type CaptureOptions = {
 
 export class Capture {
   readonly peers: Peers;
+  readonly guards: Guards;
   readonly journal = new Journal();
   readonly speculations: Speculations;
   readonly #options: CaptureOptions;
@@ -72,6 +75,7 @@ export class Capture {
   constructor(options: CaptureOptions) {
     this.#options = options;
     this.peers = new Peers(options);
+    this.guards = new Guards(options);
     this.speculations = new Speculations(options.negotiator);
   }
 
@@ -89,6 +93,11 @@ export class Capture {
       default:
         return this.#passOn(question);
     }
+  }
+
+  /** Lifts the guards that have had their time. To be called now and then. */
+  sweep(): void {
+    this.guards.sweep(address => this.peers.knows(address));
   }
 
   /** The whole way of an address question, with its story. */
@@ -148,7 +157,7 @@ export class Capture {
   ): Promise<CaptureAnswer> {
     const names = namesOf(question.name, addresses);
     const groupOf = found.map(address => this.#groupOf(names, address));
-    story.group = strictestOf(groupOf);
+    story.group = strictest(...(groupOf as [PolicyGroup, ...PolicyGroup[]]));
     if (groupOf.includes('block')) {
       story.dnsMillis = story.elapsed();
       story.addresses = found.map((address, i) => blocked(address, groupOf[i]!, 'policy group block'));
@@ -193,13 +202,10 @@ export class Capture {
     story: Story;
   }): Promise<AddressStory> {
     const { address, group, finding, story } = job;
-    const clear = (why: string): AddressStory => ({
-      address,
-      answered: true,
-      group,
-      assurance: 'clear',
-      why,
-    });
+    const clear = (why: string): AddressStory => {
+      this.guards.release(address, story.name);
+      return { address, answered: true, group, assurance: 'clear', why };
+    };
     const drop = (): void => job.speculation?.cancel();
     if (isHostLocal(address) || this.#options.local.isOurs(address)) {
       drop();
@@ -217,12 +223,16 @@ export class Capture {
         ? clear(finding.why)
         : { ...blocked(address, group, finding.why), code: finding.code };
     }
+    const strict = actionAfterFailure(group) === 'refuse';
     const onFailure = (failure: NegotiationFailure): AddressStory =>
-      actionAfterFailure(group) === 'clear' ? clear(failure.text) : blocked(address, group, failure.text);
+      // Where nobody tried, a good key may stand behind it: never clear.
+      strict || failure.code === 'busy' ? blocked(address, group, failure.text) : clear(failure.text);
     if (job.index >= MAX_ADDRESSES) {
       drop();
-      // Never clear: nobody tried, so a good key may stand behind it.
-      return blocked(address, group, `only ${MAX_ADDRESSES} addresses of one answer are negotiated`);
+      return onFailure({
+        code: 'busy',
+        text: `only ${MAX_ADDRESSES} addresses of one answer are negotiated`,
+      });
     }
     const { ways, refused } = await keysForAddress(finding, address, job, this.#options.lookup);
     const keys = ways.find(way => way.via === undefined)?.keys ?? [];
@@ -233,6 +243,7 @@ export class Capture {
     const sealing = this.peers.seal(
       address,
       { keys, asked: job.asked, canonical: job.canonical },
+      strict,
       job.speculation,
     );
     const settled = sealing.state === 'pending' ? await this.#hold(sealing, story) : sealing;
@@ -241,6 +252,8 @@ export class Capture {
       return onFailure({ code: 'no-answer', text: why });
     }
     if (settled.state === 'failed') return onFailure(settled.failure);
+    const unguarded = strict ? this.guards.hold(address, story.name) : undefined;
+    if (unguarded !== undefined) return blocked(address, group, `it cannot be guarded: ${unguarded}`);
     this.peers.answered(settled.peer, story.name, group);
     if (sealing.state === 'pending') tellNegotiation(story, settled.peer);
     return {
@@ -288,7 +301,7 @@ export class Capture {
       const first = hardRefused[0]!;
       return refuse(
         first.code ?? EDE.BLOCKED,
-        `${question.name.toText()} at ${formatIpAddress(first.address)}: ${first.why}`,
+        `${question.name.toText()} at ${formatIpAddress(first.address)}: ${first.why}; see: holdfast explain ${story.name}`,
       );
     }
     story.step('answer', `${left.length - refusedOnes.length} address(es)`);
@@ -304,16 +317,24 @@ export class Capture {
   }
 
   async #keys(asked: Name, addresses: Resolution, keyResolution: Promise<Resolution>): Promise<KeyFinding> {
+    // Nobody vouches for the addresses, so no key counts, and there is nothing to wait for.
+    if (addresses.verdict === 'insecure') {
+      return { state: 'unsigned', records: [], why: `nobody vouches for the addresses of ${asked.toText()}` };
+    }
     const first = await keyResolution;
     // Both questions followed the same CNAMEs, unless the zone changed between them: then ask at the new end.
     const resolution = first.canonicalName.equals(addresses.canonicalName)
       ? first
       : await this.#options.lookup.lookup(addresses.canonicalName, TYPE.IPSECKEY);
-    const finding = readKeys(resolution);
-    if (finding.state === 'published' && addresses.verdict !== 'secure') {
-      return { state: 'unsigned', records: [], why: `nobody vouches for the addresses of ${asked.toText()}` };
+    if (addresses.verdict !== 'secure') {
+      return {
+        state: 'unknown',
+        records: [],
+        why: 'its addresses could not be judged',
+        code: addresses.ede?.code,
+      };
     }
-    return finding;
+    return readKeys(resolution);
   }
 
   /** The strictest group that any name of the chain, or the address itself, puts this address in. */
@@ -321,7 +342,8 @@ export class Capture {
     const { groups } = this.#options;
     const explicit = names.filter(name => groups.groupOfName(name) !== undefined);
     const considered = explicit.length > 0 ? explicit : names.slice(0, 1);
-    return strictestOf(considered.map(name => groups.groupOf(name, address)));
+    const each = considered.map(name => groups.groupOf(name, address));
+    return strictest(...(each as [PolicyGroup, ...PolicyGroup[]]));
   }
 
   /** Whether a key could lead to a negotiation with this address that does not run or stand already. */
@@ -344,10 +366,8 @@ export class Capture {
       return refusedResolution(resolution);
     if (!carriesHints(resolution.answer)) return passed(resolution);
     const targets = hintedTargets(resolution.answer);
-    for (const target of targets ?? []) {
-      if (!(await this.#answersAll(question, target))) return strippedOfHints(resolution);
-    }
-    if (targets === undefined) return strippedOfHints(resolution);
+    const pass = await Promise.all((targets ?? []).map(target => this.#answersAll(question, target)));
+    if (targets === undefined || pass.includes(false)) return strippedOfHints(resolution);
     return { ...passed(resolution), ttlCapSeconds: SEALED_TTL_SECONDS };
   }
 
@@ -457,19 +477,6 @@ function namesOf(asked: Name, resolution: Resolution): string[] {
     ]),
   ];
 }
-
-function strictestOf(groups: PolicyGroup[]): PolicyGroup {
-  return groups.reduce((a, b) => (ORDER.indexOf(b) > ORDER.indexOf(a) ? b : a));
-}
-
-const ORDER: PolicyGroup[] = [
-  'clear',
-  'clear-or-private',
-  'private-or-clear',
-  'private-if-published',
-  'private',
-  'block',
-];
 
 /** A name as policy groups, logs and `explain` write it: lower case, no final dot. */
 export function textOf(name: Name): string {

@@ -36,10 +36,12 @@ export type NegotiationTimes = {
   kernelMillis?: number;
 };
 
-/** SAs and policies stand in the kernel and the peer has proved `key`. */
+/** SAs and policies stand in the kernel, they carry what goes out, and the peer has proved `key`. */
 export type Seal = {
   /** Names the pair of SAs for `Negotiator.close` and for `Peers.closed`. */
   childId: number;
+  /** The one address of ours whose traffic is sealed. */
+  local: IpAddress;
   key: PublicKey;
   mode: 'transport' | 'tunnel';
   suite: string;
@@ -47,14 +49,17 @@ export type Seal = {
 };
 
 export type NegotiationFailure = {
-  /** What the failure memory and the reader go by; `unable`: this machine cannot seal at all. */
-  code: 'no-answer' | 'refused' | 'not-proven' | 'kernel' | 'cancelled' | 'unable';
+  /**
+   * What the failure memory and the reader go by. `conflict`: another key is proven at the address already; `unable`:
+   * this machine cannot seal at all; `busy`: nobody tried, so a good key may stand behind it.
+   */
+  code: 'no-answer' | 'refused' | 'not-proven' | 'conflict' | 'kernel' | 'cancelled' | 'unable' | 'busy';
   text: string;
 };
 
 export type NegotiationOutcome = { ok: true; seal: Seal } | { ok: false; failure: NegotiationFailure };
 
-/** One negotiation with one address: IKE_SA_INIT is on its way, IKE_AUTH waits for `prove`. */
+/** One negotiation about one address: IKE_SA_INIT is on its way, IKE_AUTH waits for `prove`. */
 export interface Negotiation {
   /** Resolves when SAs and policies stand in the kernel, or when it is certain that they will not. Never rejects. */
   prove(peer: NegotiationPeer): Promise<NegotiationOutcome>;
@@ -62,13 +67,29 @@ export interface Negotiation {
 }
 
 export interface Negotiator {
-  /** Sends IKE_SA_INIT; nothing about the asked name is revealed before `prove`. */
-  begin(remote: IpAddress): Negotiation;
+  /**
+   * Sends IKE_SA_INIT; nothing about the asked name is revealed before `prove`.
+   *
+   * It goes to `via` where that is a gateway that may speak for `remote`, and what is sealed is the traffic to `remote`.
+   */
+  begin(remote: IpAddress, via?: IpAddress): Negotiation;
   /** Sends the Delete and removes what stands in the kernel for this pair of SAs. */
   close(childId: number, why: string): void;
+  /** Whether the kernel still holds its SAs and policies: somebody else may have flushed them. */
+  stands(childId: number): boolean;
 }
 
-/** Addresses that can never have a peer of ours at their other end. */
+/** What routing says about addresses. */
 export interface LocalAddresses {
+  /** One of our own: it never has a peer at its other end. */
   isOurs(address: IpAddress): boolean;
+  /** The address that packets to it leave from; undefined without a route. */
+  sourceFor(address: IpAddress): IpAddress | undefined;
+}
+
+/** Standing refusals below the seals: what is not sealed to this address, from whatever source, does not leave. */
+export interface Blocks {
+  /** Throws when the kernel refuses. */
+  block(remote: IpAddress): void;
+  unblock(remote: IpAddress): void;
 }

@@ -1,15 +1,17 @@
 /**
  * Peers: who has proved which key at which address, and who failed to.
  *
- * A peer is the pair (address, key), never an address alone. Success and failure are remembered per pair, so nobody
- * can change what holds for another name at the same address by publishing a key of his own.
+ * A peer is the pair (address, key), sealed for one address of ours; never an address alone. What a peer refuses is
+ * remembered for the name that was asked, since it may refuse the name and not the key; silence is remembered for the
+ * pair. So nobody can change what holds for another name at the same address by publishing a key of his own, or a copy.
  *
- *   unknown ── begin ──▶ negotiating ── SAs in the kernel ──▶ proven ── SAs gone ──▶ unknown
+ *   unknown ── begin ──▶ negotiating ── SAs in the kernel ──▶ proven ── last SAs gone ──▶ unknown
  *                             └── refused, not proven, no answer ──▶ failed ── its term ends ──▶ unknown
  */
 import { formatIpAddress, type IpAddress } from '../address.ts';
 import type { PolicyGroup } from './groups.ts';
 import type {
+  LocalAddresses,
   Negotiation,
   NegotiationFailure,
   NegotiationOutcome,
@@ -24,34 +26,51 @@ import { fingerprintOf } from './keys.ts';
 const FAILURE_TERM: Record<NegotiationFailure['code'], number> = {
   refused: 3_600_000,
   'not-proven': 3_600_000,
+  conflict: 60_000,
   'no-answer': 600_000,
   kernel: 10_000,
   cancelled: 0,
   unable: 0,
+  busy: 0,
 };
+/** Where a failure means that the name is dead, it is tried again this soon. */
+const STRICT_TERM = 30_000;
+/** How often a seal that is relied on is looked up in the kernel. */
+const VERIFIED_MILLIS = 1_000;
 
 const MAX_NEGOTIATIONS = 256;
 const MAX_PEERS = 20_000;
+/** Peers that began themselves never use up the room of those that we ask for. */
+const MAX_STRANGERS = 10_000;
 const MAX_FAILURES = 10_000;
 const MAX_NAMES_PER_PEER = 64;
 
 export type ProvenPeer = {
   address: IpAddress;
+  local: IpAddress;
   fingerprint: string;
+  /** The newest. */
   seal: Seal;
+  /** All pairs of SAs with this key between these addresses: rekeyed ones overlap, both sides may have begun. */
+  children: Set<number>;
   /** Unix milliseconds. */
   since: number;
   /** Names (lower case, no final dot) answered with this peer, with the group that ruled. */
   names: Map<string, PolicyGroup>;
   /** Who began: we after a question, or the peer. */
   initiator: boolean;
+  /** When the kernel was last seen to hold it. */
+  verifiedAt: number;
 };
 
 export type RememberedFailure = {
   address: IpAddress;
   fingerprint: string;
+  /** The name that was asked, where only this name is affected. */
+  name: string | undefined;
   failure: NegotiationFailure;
   /** Monotonic milliseconds. */
+  since: number;
   until: number;
 };
 
@@ -60,19 +79,28 @@ export type Sealing =
   | { state: 'failed'; failure: NegotiationFailure }
   | { state: 'pending'; startedAt: number; outcome: Promise<Sealing> };
 
+type Pending = Sealing & { state: 'pending' };
+
 export class Peers {
   readonly #negotiator: Negotiator;
+  readonly #local: LocalAddresses;
   readonly #now: () => number;
   readonly #unixNow: () => number;
   readonly #proven = new Map<string, ProvenPeer>();
   readonly #byChild = new Map<number, ProvenPeer>();
   readonly #failures = new Map<string, RememberedFailure>();
-  readonly #running = new Map<string, Sealing & { state: 'pending' }>();
-  /** How many proven, failed and running entries there are for each address. */
+  readonly #running = new Map<string, Pending & { asked: string }>();
+  /** How many proven and running entries there are for each address. */
   readonly #addresses = new Map<string, number>();
 
-  constructor(options: { negotiator: Negotiator; now: () => number; unixNow: () => number }) {
+  constructor(options: {
+    negotiator: Negotiator;
+    local: LocalAddresses;
+    now: () => number;
+    unixNow: () => number;
+  }) {
     this.#negotiator = options.negotiator;
+    this.#local = options.local;
     this.#now = options.now;
     this.#unixNow = options.unixNow;
   }
@@ -80,60 +108,83 @@ export class Peers {
   /**
    * The peer at `address` that holds one of the keys: known, being negotiated, or begun now.
    *
-   * `speculation` is a negotiation with this address whose IKE_SA_INIT is out already; it is used or cancelled.
+   * `strict`: a failure leaves the name dead, so it is not believed for long. `speculation` is a negotiation with this
+   * address whose IKE_SA_INIT is out already; it is used or cancelled.
    */
-  seal(address: IpAddress, peer: NegotiationPeer, speculation?: Negotiation): Sealing {
+  seal(address: IpAddress, peer: NegotiationPeer, strict: boolean, speculation?: Negotiation): Sealing {
+    const sealing = this.#seal(address, peer, strict, () => speculation ?? this.#negotiator.begin(address));
+    if (speculation && !sealing.begun) speculation.cancel();
+    return sealing.sealing;
+  }
+
+  #seal(
+    address: IpAddress,
+    peer: NegotiationPeer,
+    strict: boolean,
+    begin: () => Negotiation,
+  ): { sealing: Sealing; begun: boolean } {
+    const settled = (sealing: Sealing) => ({ sealing, begun: false });
     const known = this.find(address, peer.keys);
-    if (known) {
-      speculation?.cancel();
-      return { state: 'sealed', peer: known };
-    }
-    const fresh = peer.keys.filter(key => !this.#failure(address, fingerprintOf(key)));
+    if (known) return settled({ state: 'sealed', peer: known });
+    const asked = peer.asked.key;
+    const failures = peer.keys.map(key => this.#failure(address, fingerprintOf(key), asked, strict));
+    const fresh = peer.keys.filter((_, i) => failures[i] === undefined);
     if (fresh.length === 0) {
-      speculation?.cancel();
-      const failure = this.#failure(address, fingerprintOf(peer.keys[0]!))!.failure;
-      return { state: 'failed', failure: { ...failure, text: `${failure.text} (remembered)` } };
+      const { failure } = failures[0]!;
+      return settled({ state: 'failed', failure: { ...failure, text: `${failure.text} (remembered)` } });
     }
     const id = `${formatIpAddress(address)} ${fresh.map(fingerprintOf).sort().join(' ')}`;
     const running = this.#running.get(id);
-    if (running) {
-      speculation?.cancel();
-      return running;
-    }
+    if (running && running.asked === asked) return settled(running);
+    // What the peer refuses to another name it may grant to this one.
+    if (running) return settled({ ...running, outcome: this.#after(running, address, peer, strict) });
     if (this.#running.size >= MAX_NEGOTIATIONS || this.#proven.size >= MAX_PEERS) {
-      speculation?.cancel();
       const text = this.#proven.size >= MAX_PEERS ? 'too many peers' : 'too many negotiations at once';
-      return { state: 'failed', failure: { code: 'unable', text } };
+      return settled({ state: 'failed', failure: { code: 'busy', text } });
     }
-    const negotiation = speculation ?? this.#negotiator.begin(address);
-    const outcome = negotiation
+    const outcome = begin()
       .prove({ ...peer, keys: fresh })
-      .then(result => this.#conclude(id, address, fresh, result));
-    const pending: Sealing & { state: 'pending' } = { state: 'pending', startedAt: this.#now(), outcome };
+      .then(result => this.#conclude(id, address, fresh, asked, result));
+    const pending = { state: 'pending' as const, startedAt: this.#now(), outcome, asked };
     this.#running.set(id, pending);
     this.#count(address, 1);
-    return pending;
+    return { sealing: pending, begun: true };
   }
 
-  /** A live peer at `address` that has proved one of the keys. */
+  async #after(
+    running: Pending,
+    address: IpAddress,
+    peer: NegotiationPeer,
+    strict: boolean,
+  ): Promise<Sealing> {
+    const first = await running.outcome;
+    if (first.state !== 'failed' || !isOfName(first.failure)) return first;
+    const second = this.seal(address, peer, strict);
+    return second.state === 'pending' ? second.outcome : second;
+  }
+
+  /** A live peer at `address`, sealed for the address that we would use, that has proved one of the keys. */
   find(address: IpAddress, keys: PublicKey[]): ProvenPeer | undefined {
+    const local = this.#local.sourceFor(address);
+    if (!local) return undefined;
     for (const key of keys) {
-      const peer = this.#proven.get(pairOf(address, fingerprintOf(key)));
-      if (peer) return peer;
+      const peer = this.#proven.get(pairOf(local, address, fingerprintOf(key)));
+      if (peer && this.#stands(peer)) return peer;
     }
     return undefined;
   }
 
-  /** Whether anything is proven, failed or running at this address: then nothing is to be begun on suspicion. */
+  /** Whether a seal with this address stands or is being negotiated: then nothing is to be begun on suspicion. */
   knows(address: IpAddress): boolean {
     return this.#addresses.has(formatIpAddress(address));
   }
 
-  /** A peer that began itself has proved its key and its SAs stand in the kernel. */
-  adopt(address: IpAddress, seal: Seal, name: string | undefined, group: PolicyGroup): ProvenPeer {
-    const peer = this.#record(address, seal, false);
-    if (name !== undefined) this.answered(peer, name, group);
-    return peer;
+  /** A peer that began itself has proved its key and its SAs stand in the kernel. False: there are too many. */
+  adopt(address: IpAddress, seal: Seal, name: string | undefined, group: PolicyGroup): boolean {
+    const known = this.#proven.has(pairOf(seal.local, address, fingerprintOf(seal.key)));
+    if (!known && this.#proven.size >= MAX_STRANGERS) return false;
+    this.answered(this.#record(address, seal, false), name ?? formatIpAddress(address), group);
+    return true;
   }
 
   /** Remembers that a name was answered because of this peer. */
@@ -143,23 +194,27 @@ export class Peers {
     if (peer.names.size > MAX_NAMES_PER_PEER) peer.names.delete(peer.names.keys().next().value!);
   }
 
-  /** The SAs are gone: the pair proves nothing any more. */
+  /** A pair of SAs is gone. With its last one the peer proves nothing any more. */
   closed(childId: number): void {
     const peer = this.#byChild.get(childId);
     if (!peer) return;
     this.#byChild.delete(childId);
-    const pair = pairOf(peer.address, peer.fingerprint);
-    if (this.#proven.get(pair) !== peer) return;
-    this.#proven.delete(pair);
+    peer.children.delete(childId);
+    const last = [...peer.children].at(-1);
+    if (last !== undefined) {
+      if (peer.seal.childId === childId) peer.seal = { ...peer.seal, childId: last };
+      return;
+    }
+    this.#proven.delete(pairOf(peer.local, peer.address, peer.fingerprint));
     this.#count(peer.address, -1);
   }
 
-  /** The SAs of a peer were replaced by others with the same key (RFC 7296 §2.8). */
+  /** SAs of the same peer in the place of others (RFC 7296 §2.8). */
   replaced(oldChildId: number, newChildId: number): void {
     const peer = this.#byChild.get(oldChildId);
     if (!peer) return;
-    this.#byChild.delete(oldChildId);
     peer.seal = { ...peer.seal, childId: newChildId };
+    peer.children.add(newChildId);
     this.#byChild.set(newChildId, peer);
   }
 
@@ -178,14 +233,16 @@ export class Peers {
       const hit =
         name === undefined ? !wanted || wanted.has(formatIpAddress(peer.address)) : peer.names.has(name);
       if (!hit) continue;
-      this.closed(peer.seal.childId);
-      this.#negotiator.close(peer.seal.childId, 'forgotten on request');
+      for (const childId of [...peer.children]) {
+        this.closed(childId);
+        this.#negotiator.close(childId, 'forgotten on request');
+      }
       peers++;
     }
     let failures = 0;
-    for (const [pair, failure] of [...this.#failures]) {
+    for (const [id, failure] of [...this.#failures]) {
       if (wanted && !wanted.has(formatIpAddress(failure.address))) continue;
-      this.#dropFailure(pair, failure);
+      this.#failures.delete(id);
       failures++;
     }
     return { peers, failures };
@@ -205,61 +262,85 @@ export class Peers {
     return this.#running.size;
   }
 
-  #conclude(id: string, address: IpAddress, keys: PublicKey[], outcome: NegotiationOutcome): Sealing {
+  #conclude(
+    id: string,
+    address: IpAddress,
+    keys: PublicKey[],
+    asked: string,
+    outcome: NegotiationOutcome,
+  ): Sealing {
     this.#running.delete(id);
     this.#count(address, -1);
-    if (outcome.ok) {
-      const peer = this.#record(address, outcome.seal, true);
-      return { state: 'sealed', peer };
-    }
-    for (const key of keys) this.#remember(address, fingerprintOf(key), outcome.failure);
+    if (outcome.ok) return { state: 'sealed', peer: this.#record(address, outcome.seal, true) };
+    for (const key of keys) this.#remember(address, fingerprintOf(key), asked, outcome.failure);
     return { state: 'failed', failure: outcome.failure };
   }
 
   #record(address: IpAddress, seal: Seal, initiator: boolean): ProvenPeer {
     const fingerprint = fingerprintOf(seal.key);
-    const pair = pairOf(address, fingerprint);
-    const before = this.#proven.get(pair);
-    const peer: ProvenPeer = {
+    const pair = pairOf(seal.local, address, fingerprint);
+    const known = this.#proven.get(pair);
+    const peer: ProvenPeer = known ?? {
       address,
+      local: seal.local,
       fingerprint,
       seal,
+      children: new Set(),
       since: this.#unixNow(),
-      names: before?.names ?? new Map(),
+      names: new Map(),
       initiator,
+      verifiedAt: this.#now(),
     };
-    this.#proven.set(pair, peer);
-    if (!before) this.#count(address, 1);
+    peer.seal = seal;
+    peer.children.add(seal.childId);
     this.#byChild.set(seal.childId, peer);
-    const failure = this.#failures.get(pair);
-    if (failure) this.#dropFailure(pair, failure);
+    this.#proven.set(pair, peer);
+    if (!known) this.#count(address, 1);
     return peer;
   }
 
-  #remember(address: IpAddress, fingerprint: string, failure: NegotiationFailure): void {
+  /** What the kernel lost behind our back is closed, so that it is negotiated anew. */
+  #stands(peer: ProvenPeer): boolean {
+    const now = this.#now();
+    if (now - peer.verifiedAt < VERIFIED_MILLIS) return true;
+    if (this.#negotiator.stands(peer.seal.childId)) {
+      peer.verifiedAt = now;
+      return true;
+    }
+    for (const childId of [...peer.children]) {
+      this.closed(childId);
+      this.#negotiator.close(childId, 'the kernel lost its SAs or policies');
+    }
+    return false;
+  }
+
+  #remember(address: IpAddress, fingerprint: string, asked: string, failure: NegotiationFailure): void {
     const term = FAILURE_TERM[failure.code];
     if (term === 0) return;
-    const pair = pairOf(address, fingerprint);
-    const before = this.#failures.get(pair);
-    if (before) this.#dropFailure(pair, before);
-    this.#failures.set(pair, { address, fingerprint, failure, until: this.#now() + term });
-    this.#count(address, 1);
-    if (this.#failures.size > MAX_FAILURES) this.#dropFailure(...this.#failures.entries().next().value!);
+    const name = isOfName(failure) ? asked : undefined;
+    const id = failureId(address, fingerprint, name);
+    const since = this.#now();
+    this.#failures.delete(id);
+    this.#failures.set(id, { address, fingerprint, name, failure, since, until: since + term });
+    if (this.#failures.size > MAX_FAILURES) this.#failures.delete(this.#failures.keys().next().value!);
   }
 
-  #failure(address: IpAddress, fingerprint: string): RememberedFailure | undefined {
-    const pair = pairOf(address, fingerprint);
-    const failure = this.#failures.get(pair);
-    if (failure && failure.until <= this.#now()) {
-      this.#dropFailure(pair, failure);
-      return undefined;
+  #failure(
+    address: IpAddress,
+    fingerprint: string,
+    asked: string,
+    strict: boolean,
+  ): RememberedFailure | undefined {
+    const now = this.#now();
+    for (const name of [undefined, asked]) {
+      const id = failureId(address, fingerprint, name);
+      const remembered = this.#failures.get(id);
+      if (!remembered) continue;
+      const until = strict ? Math.min(remembered.until, remembered.since + STRICT_TERM) : remembered.until;
+      if (until > now) return remembered;
+      this.#failures.delete(id);
     }
-    return failure;
-  }
-
-  #dropFailure(pair: string, failure: RememberedFailure): void {
-    this.#failures.delete(pair);
-    this.#count(failure.address, -1);
+    return undefined;
   }
 
   #count(address: IpAddress, change: 1 | -1): void {
@@ -270,6 +351,15 @@ export class Peers {
   }
 }
 
-function pairOf(address: IpAddress, fingerprint: string): string {
-  return `${formatIpAddress(address)} ${fingerprint}`;
+/** Whether the failure may be due to the name that was asked, and not to the address or the key. */
+function isOfName({ code }: NegotiationFailure): boolean {
+  return code === 'refused' || code === 'not-proven' || code === 'conflict';
+}
+
+function pairOf(local: IpAddress, address: IpAddress, fingerprint: string): string {
+  return `${formatIpAddress(local)} ${formatIpAddress(address)} ${fingerprint}`;
+}
+
+function failureId(address: IpAddress, fingerprint: string, name: string | undefined): string {
+  return `${formatIpAddress(address)} ${fingerprint} ${name ?? ''}`;
 }

@@ -34,7 +34,6 @@ function child(id: number, more: Partial<Child> = {}): Child {
     inboundSa: { spi: 0x1000 + id, cipher },
     outboundSa: { spi: 0x2000 + id, cipher },
     esn: true,
-    carry: true,
     ...more,
   };
 }
@@ -167,12 +166,13 @@ function assertConsistent(kernel: PlainKernel, plane: XfrmDataPlane, foreign = 0
 test('a pair: SAs before policies, one inbound reqid, an outbound one for each child', () => {
   const kernel = new PlainKernel();
   const plane = new XfrmDataPlane(kernel);
-  plane.installPair(child(1, { carry: false }));
+  plane.installPair(child(1));
   assert.equal(plane.status().pairs[0]!.carrying, 1, 'the first child carries');
-  plane.installPair(child(2, { carry: false }));
+  plane.installPair(child(2));
   assert.equal(plane.status().pairs[0]!.carrying, 1);
   assertConsistent(kernel, plane);
   plane.installPair(child(3));
+  plane.carry(3);
   assert.equal(plane.status().pairs[0]!.carrying, 3);
   plane.carry(2);
   assertConsistent(kernel, plane);
@@ -190,6 +190,7 @@ test('tunnel children have host selectors; the policies take the mode of the chi
   const plane = new XfrmDataPlane(kernel);
   plane.installPair(child(1));
   plane.installPair(child(2, { mode: 'tunnel', encapsulation: { localPort: 4500, remotePort: 31_000 } }));
+  plane.carry(2);
   assertConsistent(kernel, plane);
   const tunnels = [...kernel.sas.values()].filter(({ mode }) => mode === 'tunnel');
   assert.deepEqual(
@@ -276,8 +277,8 @@ test('switching between gateways, and between a gateway and the host itself, swi
 test('a refusal at any step of an installation leaves everything as it was, and says why', () => {
   const cases: [Child[], number][] = [
     [[], 4],
-    [[child(1)], 3],
-    [[child(1, { mode: 'tunnel' })], 4],
+    [[child(1)], 2],
+    [[child(1, { mode: 'tunnel' })], 2],
   ];
   for (const [before, steps] of cases) {
     for (let step = 0; step < steps; step++) {
@@ -326,8 +327,11 @@ test('a policy of somebody else for the pair is neither replaced nor removed', (
   plane.installPair(child(1));
   kernel.policies.clear();
   kernel.installPolicy({ selector, direction: 'out', action: 'block', priority: 5, index: 9 });
-  assert.throws(() => plane.installPair(child(2)), { code: 'ENOENT' });
+  plane.installPair(child(2));
+  assert.equal(plane.stands(1), false);
+  assert.throws(() => plane.carry(2), { code: 'ENOENT' });
   plane.removePair(1);
+  plane.removePair(2);
   assert.deepEqual(plane.removeEverything(), []);
   assert.deepEqual([kernel.sas.size, [...kernel.policies.values()].map(({ index }) => index)], [0, [9]]);
 });
@@ -363,6 +367,63 @@ test('SAs of our reqids that an earlier run left are removed, others stay', () =
   assert.deepEqual([kernel.sas.size, kernel.policies.size], [1, 0]);
 });
 
+test('a child stands until somebody takes one of its SAs or policies', () => {
+  for (const take of [
+    (kernel: PlainKernel) => kernel.removeSa({ spi: 0x1001, destination: local }),
+    (kernel: PlainKernel) => kernel.removeSa({ spi: 0x2001, destination: peers[0]! }),
+    (kernel: PlainKernel) => kernel.policies.delete([...kernel.policies.keys()][0]!),
+    (kernel: PlainKernel) => kernel.policies.delete([...kernel.policies.keys()][1]!),
+  ]) {
+    const kernel = new PlainKernel();
+    const plane = new XfrmDataPlane(kernel);
+    assert.equal(plane.stands(1), false);
+    plane.installPair(child(1));
+    assert.equal(plane.stands(1), true);
+    take(kernel);
+    assert.equal(plane.stands(1), false);
+    plane.removePair(1);
+    plane.installPair(child(1));
+    assert.equal(plane.stands(1), true);
+  }
+});
+
+test('blocks stand below the seals, come back after a flush, and survive a crash', () => {
+  const kernel = new PlainKernel();
+  const plane = new XfrmDataPlane(kernel);
+  plane.blocks.block(peers[0]!);
+  plane.blocks.block(peers[0]!);
+  const [block] = [...kernel.policies.values()];
+  assert.deepEqual(
+    [kernel.policies.size, block!.action, block!.direction, block!.selector.sourcePrefix, block!.template],
+    [1, 'block', 'out', 0, undefined],
+  );
+  plane.installPair(child(1));
+  const sealed = [...kernel.policies.values()].find(
+    ({ template, direction }) => template && direction === 'out',
+  );
+  assert.ok(sealed!.priority < block!.priority, 'a lower number is stronger');
+  plane.removePair(1);
+  assert.deepEqual([...kernel.policies.values()], [block]);
+  kernel.policies.clear();
+  assert.equal(plane.resync().exemptionsRestored, 1);
+  assert.equal(kernel.policies.size, 1);
+  plane.installPair(child(1));
+
+  const next = new XfrmDataPlane(kernel);
+  const left = next.adoptLeftovers();
+  assert.deepEqual([left.policies, left.sas, left.blocked], [2, 2, [peers[0]]]);
+  assert.deepEqual(
+    [...kernel.policies.values()].map(({ action }) => action),
+    ['block'],
+  );
+  next.blocks.unblock(peers[0]!);
+  next.blocks.unblock(peers[0]!);
+  assert.equal(kernel.policies.size, 0);
+  next.blocks.block(peers[1]!);
+  assert.deepEqual(next.removeEverything(), []);
+  assert.equal(kernel.policies.size, 0);
+});
+
 test('a pair of one address, or of two families, is refused', () => {
   const plane = new XfrmDataPlane(new PlainKernel());
   assert.throws(() => plane.installPair(child(1, { pair: { local, remote: local } })), { code: 'EINVAL' });
@@ -395,7 +456,7 @@ test('any order of requests and refusals keeps kernel and table the same', () =>
       kernel.installPolicy({ selector, direction: 'fwd', action: 'allow', priority: 1, index: 10 });
       const plane = new XfrmDataPlane(kernel);
       plane.installExemptions([]);
-      for (const [verb, number, peer, way, carry] of requests) {
+      for (const [verb, number, peer, way] of requests) {
         try {
           if (verb === 'refuse') kernel.refuseAt = number;
           else if (verb === 'remove') plane.removePair(number);
@@ -404,7 +465,7 @@ test('any order of requests and refusals keeps kernel and table the same', () =>
             const pair = { local, remote: peers[peer!]! };
             const outer = gateways[way! - 2];
             const mode = way === 0 ? 'transport' : 'tunnel';
-            plane.installPair(child(number, { pair, mode, carry: carry!, ...(outer && { outer }) }));
+            plane.installPair(child(number, { pair, mode, ...(outer && { outer }) }));
           }
         } catch (error) {
           assert.ok(error instanceof KernelError, String(error));

@@ -51,7 +51,7 @@ function childPair(
   const id = nextId++;
   const toFar = { spi: 0x1000 + id, cipher: cipher() };
   const toNear = { spi: 0x9000 + id, cipher: cipher() };
-  const common = { id, mode, esn: true, carry: true, ...more };
+  const common = { id, mode, esn: true, ...more };
   return [
     { ...common, pair: { local: near[family], remote: far[family] }, inboundSa: toNear, outboundSa: toFar },
     { ...common, pair: { local: far[family], remote: near[family] }, inboundSa: toFar, outboundSa: toNear },
@@ -245,7 +245,7 @@ if (inOwnNamespace(import.meta.url, whyNot)) {
 
   test('what goes out follows the child that carries, what comes in may use any', async () => {
     const [here1, there1] = childPair(4, 'transport', gcm);
-    const [here2, there2] = childPair(4, 'transport', gcm, { carry: false });
+    const [here2, there2] = childPair(4, 'transport', gcm);
     for (const child of [there1, there2]) await peer.order({ verb: 'install', child });
     plane.installPair(here1);
     plane.installPair(here2);

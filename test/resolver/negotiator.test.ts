@@ -54,7 +54,10 @@ class Wire {
   async pass(millis: number): Promise<void> {
     for (let end = this.#now + millis; this.#now < end; ) {
       this.#now = Math.min(end, this.#now + 100);
-      for (const host of this.hosts.values()) host.act((engine, now) => engine.tick(now));
+      for (const host of this.hosts.values()) {
+        host.act((engine, now) => engine.tick(now));
+        host.wake(this.#now);
+      }
       await this.settle();
     }
   }
@@ -68,6 +71,10 @@ class Host {
   readonly gone: number[] = [];
   carrying: number | undefined;
   refuse: string | undefined;
+  refuseCarry = false;
+  room = true;
+  readonly doubts: string[] = [];
+  readonly #timers: { at: number; callback: () => void }[] = [];
   stranger: Stranger = { error: 'nobody knows it' };
   #queue: Effect[] = [];
   #performing = false;
@@ -91,25 +98,38 @@ class Host {
         },
         remove: childId => {
           this.installed.delete(childId);
-          if (this.carrying === childId) this.carrying = undefined;
+          if (this.carrying === childId) this.carrying = [...this.installed.keys()].at(-1);
         },
         carry: childId => {
+          if (this.refuseCarry) throw new Error('UPDPOLICY: ENOENT');
           this.carrying = childId;
         },
+        stands: childId => this.installed.has(childId),
       },
       sourceFor: () => address,
       lookUpStranger: async () => this.stranger,
-      adopted: (remote, seal, strangerName) =>
-        void this.adopted.push({ remote: formatIpAddress(remote), seal, name: strangerName }),
+      adopted: (remote, seal, strangerName) => {
+        this.adopted.push({ remote: formatIpAddress(remote), seal, name: strangerName });
+        return this.room;
+      },
       gone: childId => void this.gone.push(childId),
       replaced: () => {},
+      doubtful: error => void this.doubts.push(String(error)),
       log: () => {},
       now: wire.now,
+      later: (millis, callback) => void this.#timers.push({ at: wire.now() + millis, callback }),
     });
     this.negotiator.connect(this);
     this.#wire = wire;
   }
   readonly #wire: Wire;
+
+  wake(now: number): void {
+    for (const timer of this.#timers.splice(0)) {
+      if (timer.at <= now) timer.callback();
+      else this.#timers.push(timer);
+    }
+  }
 
   act(what: (engine: Engine, now: number) => Effect[]): void {
     this.#queue.push(...what(this.engine, this.#wire.now()));
@@ -219,61 +239,117 @@ describe('negotiations', () => {
   });
 });
 
-describe('who carries what goes out to an address', () => {
-  /** evil.example's key, proved by somebody who can receive at alice's side as if he were the bank. */
+describe('one key carries what goes out to an address', () => {
+  /** Somebody on the path proves evil.example's key from the bank's address. Whether alice took it, and its child. */
   const evilInitiates = async (wire: Wire, alice: Host, ownsAddress: boolean) => {
     alice.stranger = { keys: [KEYS.evil.publicKey], name: 'evil.example', ownsAddress };
+    const before = alice.adopted.length;
     const evil = new Host(wire, BANK, 'evil.example', [KEYS.evil]);
     wire.hosts.set('192.0.2.2', evil);
     const name = Name.parseText('alice.example.');
-    const outcome = evil.negotiator
+    const pending = evil.negotiator
       .begin(ALICE)
       .prove({ keys: [KEYS.alice.publicKey], asked: name, canonical: name });
     await wire.settle();
-    assert.ok((await outcome).ok);
-    return alice.adopted.at(-1)!.seal.childId;
+    await pending;
+    return alice.adopted.length > before ? alice.adopted.at(-1)!.seal.childId : undefined;
   };
 
-  for (const ownsAddress of [false, true]) {
-    test(`a stranger ${ownsAddress ? 'whose name has' : 'without'} the address never takes over from a peer we asked for`, async () => {
-      const { wire, alice } = wireOf();
-      const outcome = await prove(wire, alice, KEYS.bank);
-      assert.ok(outcome.ok);
-      await evilInitiates(wire, alice, ownsAddress);
-      assert.equal(alice.installed.size, 2);
-      assert.equal(alice.carrying, outcome.seal.childId);
-    });
-  }
+  test('a stranger with another key gets no SA beside a peer that we asked for', async () => {
+    const { wire, alice } = wireOf();
+    const outcome = await prove(wire, alice, KEYS.bank);
+    assert.ok(outcome.ok);
+    assert.equal(await evilInitiates(wire, alice, false), undefined);
+    await wire.pass(40_000);
+    assert.deepEqual([...alice.installed.keys()], [outcome.seal.childId]);
+    assert.equal(alice.carrying, outcome.seal.childId);
+    assert.equal(alice.engine.ikeSas().length, 1);
+  });
 
-  test('a peer we ask for takes over from a stranger without the address', async () => {
+  test('a stranger whom the reverse zone gives the address replaces a peer that we asked for', async () => {
+    const { wire, alice } = wireOf();
+    const outcome = await prove(wire, alice, KEYS.bank);
+    assert.ok(outcome.ok);
+    const owner = await evilInitiates(wire, alice, true);
+    await wire.pass(1_000);
+    assert.deepEqual([[...alice.installed.keys()], alice.carrying], [[owner], owner]);
+    assert.deepEqual(alice.gone, [outcome.seal.childId]);
+  });
+
+  test('a peer that we ask for replaces a stranger', async () => {
     const { wire, alice, bank } = wireOf();
     const stranger = await evilInitiates(wire, alice, false);
     assert.equal(alice.carrying, stranger);
     wire.hosts.set('192.0.2.2', bank);
     const outcome = await prove(wire, alice, KEYS.bank);
     assert.ok(outcome.ok);
-    assert.equal(alice.carrying, outcome.seal.childId);
+    assert.deepEqual(
+      [[...alice.installed.keys()], alice.carrying],
+      [[outcome.seal.childId], outcome.seal.childId],
+    );
+    assert.deepEqual(alice.gone, [stranger]);
   });
 
-  test('the same key again takes over: the peer may have lost its SAs', async () => {
+  test('of two asked names with different keys the first carries, and the other is never called sealed', async () => {
     const { wire, alice } = wireOf();
+    const first = await prove(wire, alice, KEYS.bank);
+    const evil = new Host(wire, BANK, 'evil.example', [KEYS.evil]);
+    evil.stranger = { keys: [KEYS.alice.publicKey], name: 'alice.example', ownsAddress: false };
+    wire.hosts.set('192.0.2.2', evil);
+    const second = await prove(wire, alice, KEYS.evil, 'evil.example.');
+    assert.ok(first.ok && !second.ok);
+    assert.deepEqual(second.failure, {
+      code: 'conflict',
+      text: 'another key is proven at 192.0.2.2 already',
+    });
+    assert.equal(alice.carrying, first.seal.childId);
+    await wire.pass(40_000);
+    assert.equal(evil.installed.size, 0, 'it was told');
+  });
+
+  test('but a name may bring a new key of its own', async () => {
+    const { wire, alice } = wireOf();
+    const first = await prove(wire, alice, KEYS.bank);
+    const rolled = new Host(wire, BANK, 'bank.example', [KEYS.evil]);
+    rolled.stranger = { keys: [KEYS.alice.publicKey], name: 'alice.example', ownsAddress: false };
+    wire.hosts.set('192.0.2.2', rolled);
+    const second = await prove(wire, alice, KEYS.evil);
+    assert.ok(first.ok && second.ok);
+    assert.equal(alice.carrying, second.seal.childId);
+    assert.deepEqual(alice.gone, [first.seal.childId]);
+  });
+
+  test('the same key again carries at once when we began, and after a while when the peer did', async () => {
+    const { wire, alice, bank } = wireOf();
     const first = await prove(wire, alice, KEYS.bank);
     const second = await prove(wire, alice, KEYS.bank);
     assert.ok(first.ok && second.ok);
     assert.equal(alice.carrying, second.seal.childId);
+    const [older, newer] = [...bank.installed.keys()];
+    assert.equal(bank.carrying, older, 'the initiator needs time to install');
+    await wire.pass(1_100);
+    assert.equal(bank.carrying, newer);
+    alice.negotiator.close(second.seal.childId, 'test');
+    await wire.settle();
+    assert.equal(alice.carrying, first.seal.childId, 'the one that is left carries on');
   });
 
-  test('when the child that carries goes, the other one carries on', async () => {
+  test('what the kernel refuses after the fact is told, and every negotiation still ends', async () => {
     const { wire, alice } = wireOf();
     const first = await prove(wire, alice, KEYS.bank);
-    const evil = new Host(wire, BANK, 'evil.example', [KEYS.evil]);
-    evil.stranger = { keys: [KEYS.alice.publicKey], name: 'alice.example', ownsAddress: true };
-    wire.hosts.set('192.0.2.2', evil);
-    const second = await prove(wire, alice, KEYS.evil, 'evil.example.');
+    alice.refuseCarry = true;
+    const second = await prove(wire, alice, KEYS.bank);
     assert.ok(first.ok && second.ok);
-    assert.equal(alice.carrying, first.seal.childId, 'another key does not take over');
-    alice.negotiator.close(first.seal.childId, 'test');
-    await wire.settle();
-    assert.equal(alice.carrying, second.seal.childId);
+    assert.deepEqual(alice.doubts, ['Error: UPDPOLICY: ENOENT']);
+    assert.equal(alice.carrying, first.seal.childId);
+  });
+
+  test('a stranger for whom there is no room is closed', async () => {
+    const { wire, alice } = wireOf();
+    alice.room = false;
+    await evilInitiates(wire, alice, false);
+    await wire.pass(1_000);
+    assert.equal(alice.installed.size, 0);
+    assert.equal(alice.engine.ikeSas().length, 0);
   });
 });

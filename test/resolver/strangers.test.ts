@@ -29,20 +29,25 @@ const fqdn = (text: string): Identity => ({ type: 'fqdn', data: Buffer.from(text
 const keysOf = (found: object): PublicKey[] => ('keys' in found ? (found.keys as PublicKey[]) : []);
 
 describe('a stranger with a name', () => {
-  test('proves the key at that name, and owns the address that the name has', async () => {
-    const found = await lookUp(
-      { 'alice.example.': { a: ['192.0.2.1'], keys: [{ key: K1 }] } },
-      fqdn('Alice.example'),
-    );
-    assert.deepEqual(found, { keys: [K1], name: 'alice.example', ownsAddress: true });
+  const alice: Zone = { a: ['192.0.2.1'], keys: [{ key: K1 }] };
+  test('proves the key at that name; that the name has the address makes the address nobody’s', async () => {
+    const found = await lookUp({ 'alice.example.': alice }, fqdn('Alice.example'));
+    assert.deepEqual(found, { keys: [K1], name: 'alice.example', ownsAddress: false });
   });
 
-  test('may come from anywhere, but then does not own the address', async () => {
-    const found = await lookUp(
-      { 'alice.example.': { a: ['203.0.113.9'], keys: [{ key: K1 }] } },
-      fqdn('alice.example'),
-    );
-    assert.deepEqual(found, { keys: [K1], name: 'alice.example', ownsAddress: false });
+  test('owns the address that it comes from when the reverse zone has the same keys', async () => {
+    for (const [reverse, ownsAddress] of [
+      [{ keys: [{ key: K1 }] }, true],
+      [{ keys: [{ key: keyNumber(2) }] }, false],
+      [{ keys: [{ key: K1 }], verdict: 'insecure' }, false],
+    ] as [Zone, boolean][]) {
+      const zones = { 'alice.example.': alice, '1.2.0.192.in-addr.arpa.': reverse };
+      assert.deepEqual(await lookUp(zones, fqdn('alice.example')), {
+        keys: [K1],
+        name: 'alice.example',
+        ownsAddress,
+      });
+    }
   });
 
   for (const [title, zone] of [

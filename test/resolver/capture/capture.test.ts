@@ -204,7 +204,7 @@ describe('who may speak for an address', () => {
     assert.equal(outcomeOf(await world.ask('evil.example.')), 'refuse');
     assert.equal(world.negotiations.length, 1, 'the second question met the memory');
     assert.equal(outcomeOf(await world.ask('bank.example.')), 'sealed');
-    await world.pass(3_600_001);
+    await world.pass(30_001);
     await world.ask('evil.example.');
     assert.equal(
       world.negotiations.filter(n => n.keys.includes(fingerprintOf(K2))).length,
@@ -213,16 +213,18 @@ describe('who may speak for an address', () => {
     );
   });
 
-  test('two names with two keys at one address: each key is proved, in SAs of its own', async () => {
-    const world = new World({});
-    world.zones.set('one.example.', { a: ['192.0.2.1'], keys: [{ key: K1 }] });
-    world.zones.set('two.example.', { a: ['192.0.2.1'], keys: [{ key: K2 }] });
-    world.holders.set('192.0.2.1', [K1, K2]);
-    const one = await world.ask('one.example.');
-    const two = await world.ask('two.example.');
-    assert.equal(one.story.addresses[0]!.fingerprint, fingerprintOf(K1));
-    assert.equal(two.story.addresses[0]!.fingerprint, fingerprintOf(K2));
-    assert.equal(world.children.size, 2);
+  test('what the peer refuses to one name is not held against another name with a copy of its key', async () => {
+    for (const order of ['one after the other', 'both at once']) {
+      const world = new World({ groups: { private: { cidrs: [], namePatterns: ['bank.example'] } } });
+      world.zones.set('bank.example.', bank);
+      world.zones.set('copy.example.', bank);
+      world.holders.set('192.0.2.1', [K1]);
+      world.strangeNames.add('copy.example.');
+      const copy = world.ask('copy.example.');
+      if (order === 'one after the other') await copy;
+      assert.equal(outcomeOf(await world.ask('bank.example.')), 'sealed', order);
+      assert.equal(outcomeOf(await copy), 'clear');
+    }
   });
 
   test('an IPv4-mapped IPv6 address is captured as the IPv4 address that it is', async () => {
@@ -297,6 +299,76 @@ describe('holding', () => {
     world.capture.peers.closed(childId!);
     assert.equal(outcomeOf(await world.ask('one.example.')), 'sealed');
     assert.equal(world.negotiations.length, 2);
+  });
+
+  test('a seal that the kernel lost behind our back is not an answer', async () => {
+    const world = new World({});
+    world.zones.set('one.example.', { a: ['192.0.2.1'], keys: [{ key: K1 }] });
+    world.holders.set('192.0.2.1', [K1]);
+    await world.ask('one.example.');
+    world.children.clear();
+    await world.pass(1_000);
+    assert.equal(outcomeOf(await world.ask('one.example.')), 'sealed');
+    assert.equal(world.negotiations.length, 2);
+    assert.equal(world.capture.peers.list().length, 1);
+  });
+
+  test('a seal holds for the source address it was made for, and no other', async () => {
+    const world = new World({});
+    world.zones.set('one.example.', { a: ['192.0.2.1'], keys: [{ key: K1 }] });
+    world.holders.set('192.0.2.1', [K1]);
+    await world.ask('one.example.');
+    world.source = parseIpAddress('198.51.100.2')!;
+    assert.equal(outcomeOf(await world.ask('one.example.')), 'sealed');
+    assert.equal(world.negotiations.length, 2);
+    world.source = parseIpAddress('198.51.100.1')!;
+    await world.ask('one.example.');
+    assert.equal(world.negotiations.length, 2, 'both seals stand side by side');
+  });
+
+  test('a silent peer of a name that must be private is asked again soon, of another name after its term', async () => {
+    for (const [group, again] of [
+      ['private', 30_001],
+      ['private-or-clear', 600_001],
+    ] as const) {
+      const world = new World({ default: group });
+      world.zones.set('one.example.', { a: ['192.0.2.1'], keys: [{ key: K1 }] });
+      world.holders.set('192.0.2.1', [K1]);
+      world.failWith = { code: 'no-answer', text: 'no answer' };
+      await world.ask('one.example.');
+      await world.pass(again - 2_000);
+      await world.ask('one.example.');
+      assert.equal(world.negotiations.length, 1);
+      await world.pass(2_000);
+      world.failWith = undefined;
+      assert.equal(outcomeOf(await world.ask('one.example.')), 'sealed');
+    }
+  });
+
+  test('where nobody tried, nothing goes clear: too many negotiations at once', async () => {
+    const world = new World({});
+    for (let i = 0; i < 257; i++) {
+      world.zones.set(`n${i}.example.`, {
+        a: [`203.0.113.${i & 255}`, `203.0.112.${i & 255}`],
+        keys: [{ key: K1 }],
+      });
+    }
+    const asked = Array.from({ length: 128 }, (_, i) => world.ask(`n${i}.example.`));
+    await settle();
+    assert.equal(world.capture.peers.running, 256);
+    world.zones.set('bank.example.', { a: ['192.0.2.1'], keys: [{ key: K1 }] });
+    world.holders.set('192.0.2.1', [K1]);
+    const outcome = await world.ask('bank.example.');
+    assert.equal(outcomeOf(outcome), 'refuse');
+    assert.match(outcome.answer.ede![0]!.text, /too many negotiations/);
+    await world.pass(2_000);
+    await Promise.all(asked);
+  });
+
+  test('an unsigned name does not wait for its key', async () => {
+    const world = new World({});
+    world.zones.set('old.example.', { a: ['192.0.2.1'], verdict: 'insecure', keyVerdict: 'timeout' });
+    assert.equal(outcomeOf(await world.ask('old.example.')), 'clear');
   });
 
   test('our own fault is not held against the peer', async () => {
@@ -456,6 +528,71 @@ describe('doors past the capture', () => {
   });
 });
 
+describe('guards', () => {
+  const zone: Zone = { a: ['192.0.2.1'], keys: [{ key: K1 }] };
+  test('what must be private is blocked below its seal, and stays so for an hour after it', async () => {
+    const world = new World({ default: 'private' });
+    world.zones.set('one.example.', zone);
+    world.holders.set('192.0.2.1', [K1]);
+    await world.ask('one.example.');
+    assert.deepEqual([...world.blocked], ['192.0.2.1']);
+    await world.pass(7_200_000);
+    world.capture.sweep();
+    assert.equal(world.blocked.size, 1, 'while the seal stands');
+    world.capture.peers.closed([...world.children.keys()][0]!);
+    await world.ask('one.example.');
+    world.capture.peers.forget({ all: true });
+    await world.pass(3_599_000);
+    world.capture.sweep();
+    assert.equal(world.blocked.size, 1, 'an hour after the last answer');
+    await world.pass(2_000);
+    world.capture.sweep();
+    assert.equal(world.blocked.size, 0);
+  });
+
+  test('what may go clear is not blocked, and a name that may go clear now lifts its own guard only', async () => {
+    const world = new World({
+      groups: { 'private-if-published': { cidrs: [], namePatterns: ['*.example'] } },
+    });
+    world.zones.set('one.example.', zone);
+    world.zones.set('two.example.', zone);
+    world.zones.set('free.test.', zone);
+    world.holders.set('192.0.2.1', [K1]);
+    await world.ask('free.test.');
+    assert.equal(world.blocked.size, 0);
+    await world.ask('one.example.');
+    await world.ask('two.example.');
+    world.zones.set('one.example.', { a: ['192.0.2.1'] });
+    await world.ask('one.example.');
+    assert.equal(world.blocked.size, 1);
+    world.zones.set('two.example.', { a: ['192.0.2.1'] });
+    await world.ask('two.example.');
+    assert.equal(world.blocked.size, 0);
+  });
+
+  test('an address that cannot be guarded is not answered', async () => {
+    const world = new World({ default: 'private' });
+    world.zones.set('one.example.', zone);
+    world.holders.set('192.0.2.1', [K1]);
+    world.blocksRefused = 'NEWPOLICY: EEXIST';
+    const outcome = await world.ask('one.example.');
+    assert.equal(outcomeOf(outcome), 'refuse');
+    assert.match(outcome.answer.ede![0]!.text, /EEXIST/);
+  });
+
+  test('a block that an earlier run left stands for an hour', async () => {
+    const world = new World({});
+    world.blocked.add('192.0.2.1');
+    world.capture.guards.adopt(parseIpAddress('192.0.2.1')!);
+    await world.pass(3_599_000);
+    world.capture.sweep();
+    assert.equal(world.blocked.size, 1);
+    await world.pass(2_000);
+    world.capture.sweep();
+    assert.equal(world.blocked.size, 0);
+  });
+});
+
 describe('memory', () => {
   test('forget closes peers and clears failures, by name, by address, and all', async () => {
     const world = new World({});
@@ -482,7 +619,10 @@ describe('memory', () => {
     world.holders.set('192.0.2.1', [K1]);
     const { answer } = await world.ask('wrong.example.');
     assert.deepEqual(answer.ede, [
-      { code: EDE.BLOCKED, text: 'wrong.example. at 192.0.2.1: the peer holds another key' },
+      {
+        code: EDE.BLOCKED,
+        text: 'wrong.example. at 192.0.2.1: the peer holds another key; see: holdfast explain wrong.example',
+      },
     ]);
     await settle();
   });

@@ -45,6 +45,13 @@ export class World {
   readonly capture: Capture;
   now = 1_000;
   failWith: NegotiationFailure | undefined;
+  /** Asked by one of these names, every holder refuses whatever the key. */
+  readonly strangeNames = new Set<string>();
+  /** Addresses that nothing leaves to unsealed. */
+  readonly blocked = new Set<string>();
+  blocksRefused: string | undefined;
+  /** The address that packets leave from. */
+  source = parseIpAddress('198.51.100.1')!;
   readonly #sleepers: { at: number; wake: () => void }[] = [];
   #nextChild = 1;
 
@@ -62,9 +69,22 @@ export class World {
       }),
       negotiator: {
         begin: address => this.#begin(address),
-        close: childId => void this.children.delete(childId),
+        close: childId => {
+          if (this.children.delete(childId)) this.capture.peers.closed(childId);
+        },
+        stands: childId => this.children.has(childId),
       },
-      local: { isOurs: address => (options.own ?? []).includes(formatIpAddress(address)) },
+      blocks: {
+        block: address => {
+          if (this.blocksRefused) throw new Error(this.blocksRefused);
+          this.blocked.add(formatIpAddress(address));
+        },
+        unblock: address => void this.blocked.delete(formatIpAddress(address)),
+      },
+      local: {
+        isOurs: address => (options.own ?? []).includes(formatIpAddress(address)),
+        sourceFor: ({ family }) => (family === 4 ? this.source : parseIpAddress('2001:db8::ffff')),
+      },
       patienceMillis: options.patienceMillis ?? 2_000,
       now: () => this.now,
       unixNow: () => 1_700_000_000_000 + this.now,
@@ -95,6 +115,7 @@ export class World {
     const text = formatIpAddress(address);
     const record: (typeof this.negotiations)[number] = { address: text, keys: [] };
     this.negotiations.push(record);
+    const local = this.source;
     let end: (outcome: NegotiationOutcome) => void = () => {};
     return {
       prove: (peer: NegotiationPeer) => {
@@ -108,6 +129,12 @@ export class World {
           const held = this.holders.get(text);
           if (!held) return;
           if (this.failWith) return end({ ok: false, failure: this.failWith });
+          if (this.strangeNames.has(peer.asked.toText())) {
+            return end({
+              ok: false,
+              failure: { code: 'not-proven', text: 'the peer does not go by that name' },
+            });
+          }
           const key = peer.keys.find(candidate =>
             held.some(own => fingerprintOf(own) === fingerprintOf(candidate)),
           );
@@ -115,7 +142,7 @@ export class World {
             return end({ ok: false, failure: { code: 'not-proven', text: 'the peer holds another key' } });
           const childId = this.#nextChild++;
           this.children.set(childId, { address: text, fingerprint: fingerprintOf(key) });
-          end({ ok: true, seal: { childId, key, mode: 'transport', suite: 'test', times: {} } });
+          end({ ok: true, seal: { childId, local, key, mode: 'transport', suite: 'test', times: {} } });
         });
       },
       cancel: () => {
