@@ -31,7 +31,7 @@ import { ValidatingResolver } from './dnssec/resolver.ts';
 import type { Exchange } from './dnssec/types.ts';
 import { loadIdentity, type LoadedIdentity } from './identity/identity.ts';
 import type { Logger } from './log.ts';
-import { IkeNegotiator, incapableNegotiator, type SealingPlane } from './negotiator.ts';
+import { IkeNegotiator, incapableNegotiator, isByGateway, type SealingPlane } from './negotiator.ts';
 import { cannotListen, clockBeforeSignatures, noEsp } from './startup-checks.ts';
 import { StartupError } from './startup-error.ts';
 import { StrangerLookup } from './strangers.ts';
@@ -342,7 +342,8 @@ function sealingPlane(plane: XfrmDataPlane): SealingPlane {
     install: child =>
       plane.installPair({
         id: child.id,
-        pair: { local: child.local.bytes, remote: child.remote.bytes },
+        pair: { local: child.selectors.local.bytes, remote: child.selectors.remote.bytes },
+        ...(isByGateway(child) && { outer: { local: child.local.bytes, remote: child.remote.bytes } }),
         mode: child.mode,
         inboundSa: child.inbound,
         outboundSa: child.outbound,

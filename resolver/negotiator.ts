@@ -315,7 +315,7 @@ export class IkeNegotiator implements Negotiator {
       id: child.ikeSaId,
       key: remoteKey,
       fingerprint: fingerprintOf(remoteKey),
-      right: requestId !== undefined ? RIGHT.asked : owns ? RIGHT.reverse : RIGHT.stranger,
+      right: rightOf(child, requestId !== undefined, owns),
       name: stranger !== undefined && 'keys' in stranger ? stranger.name : undefined,
       initiator: requestId !== undefined,
       suite: '',
@@ -362,6 +362,7 @@ function sealOf({ child, peer, kernelMillis, installedAt }: Standing, times: Sea
   return {
     childId: child.id,
     local: child.selectors.local,
+    ...(isByGateway(child) && { via: child.remote }),
     key: peer.key,
     mode: child.mode,
     suite: peer.suite,
@@ -397,6 +398,18 @@ function strangerKey(identity: Identity, remote: IpAddress): string {
   return `${identity.type} ${hex(identity.data)} ${hex(remote.bytes)}`;
 }
 
+/** A gateway is negotiated with only when the reverse zone names it together with the key. */
+function rightOf(child: ChildSa, weAsked: boolean, owns: boolean): number {
+  if (owns || isByGateway(child)) return RIGHT.reverse;
+  return weAsked ? RIGHT.asked : RIGHT.stranger;
+}
+
+/** Whether its SAs end at a gateway and not at the host whose traffic they carry. */
+export function isByGateway({ remote, selectors }: ChildSa): boolean {
+  return formatIpAddress(remote) !== formatIpAddress(selectors.remote);
+}
+
+/** By whose traffic it is, not between whom the SAs stand: two gateways of one host compete for it too. */
 function pairOf({ selectors: { local, remote } }: ChildSa): string {
   return `${formatIpAddress(local)} ${formatIpAddress(remote)}`;
 }

@@ -22,15 +22,15 @@ import { type AddressStory, Journal, Story } from './journal.ts';
 import {
   bytesEqual,
   effectiveAddress,
-  fingerprintOf,
   isGroupAddress,
   isHostLocal,
   type KeyFinding,
   keysForAddress,
   readKeys,
 } from './keys.ts';
-import { Peers, type ProvenPeer, type Sealing } from './peers.ts';
+import { Peers } from './peers.ts';
 import { Speculations } from './speculation.ts';
+import { sealByWays } from './ways.ts';
 
 /** More addresses than this in one RRset are not negotiated, and so not answered where privacy is asked for. */
 const MAX_ADDRESSES = 8;
@@ -234,48 +234,32 @@ export class Capture {
         text: `only ${MAX_ADDRESSES} addresses of one answer are negotiated`,
       });
     }
-    const { ways, refused } = await keysForAddress(finding, address, job, this.#options.lookup);
-    const keys = ways.find(way => way.via === undefined)?.keys ?? [];
-    if (keys.length === 0) {
+    const { ways, refused, unknown } = await keysForAddress(finding, address, job, this.#options.lookup);
+    // A look-up on which a key hangs failed: what would be clear without it must not be.
+    const failed = (failure: NegotiationFailure): AddressStory =>
+      unknown ? { ...blocked(address, group, unknown.why), code: unknown.code } : onFailure(failure);
+    if (ways.length === 0) {
       drop();
-      return onFailure({ code: 'not-proven', text: refused[0] ?? finding.why });
+      return failed({ code: 'not-proven', text: refused[0] ?? finding.why });
     }
-    const sealing = this.peers.seal(
-      address,
-      { keys, asked: job.asked, canonical: job.canonical },
-      strict,
-      job.speculation,
-    );
-    const settled = sealing.state === 'pending' ? await this.#hold(sealing, story) : sealing;
+    const settled = await sealByWays(ways, { ...job, strict }, this.peers, this.#options);
     if (settled.state === 'pending') {
       const why = `the negotiation with ${formatIpAddress(address)} takes longer than ${this.#options.patienceMillis} ms`;
-      return onFailure({ code: 'no-answer', text: why });
+      return failed({ code: 'no-answer', text: why });
     }
-    if (settled.state === 'failed') return onFailure(settled.failure);
+    if (settled.state === 'failed') return failed(settled.failure);
     const unguarded = strict ? this.guards.hold(address, story.name) : undefined;
     if (unguarded !== undefined) return blocked(address, group, `it cannot be guarded: ${unguarded}`);
-    this.peers.answered(settled.peer, story.name, group);
-    if (sealing.state === 'pending') tellNegotiation(story, settled.peer);
+    const { peer } = settled;
+    this.peers.answered(peer, story.name, group);
     return {
       address,
       answered: true,
       group,
       assurance: 'authenticated',
-      fingerprint: settled.peer.fingerprint,
+      fingerprint: peer.fingerprint,
+      ...(peer.seal.via && { via: peer.seal.via }),
     };
-  }
-
-  /** Waits for a negotiation, no longer than patience counted from its beginning. */
-  async #hold(pending: Sealing & { state: 'pending' }, story: Story): Promise<Sealing> {
-    const left = pending.startedAt + this.#options.patienceMillis - this.#options.now();
-    if (left <= 0) return pending;
-    story.step('hold', 'waiting for the negotiation');
-    story.held = true;
-    const timer = new AbortController();
-    const late = this.#options.sleep(left, timer.signal).then((): Sealing => pending);
-    const settled = await Promise.race([pending.outcome, late]);
-    timer.abort();
-    return settled;
   }
 
   /** Builds the answer out of what became of each address. */
@@ -488,19 +472,4 @@ function describe(resolution: Resolution): string {
   const count = resolution.answer.reduce((sum, rrset) => sum + rrset.rdatas.length, 0);
   if (resolution.outcome === 'positive') return `${count} record(s), ${resolution.verdict}`;
   return `${resolution.outcome}, ${resolution.verdict}`;
-}
-
-function tellNegotiation(story: Story, peer: ProvenPeer): void {
-  const { times } = peer.seal;
-  if (times.initSentAt !== undefined) story.step('IKE_SA_INIT sent', undefined, times.initSentAt);
-  if (times.initAnsweredAt !== undefined)
-    story.step('IKE_SA_INIT answered', peer.seal.suite, times.initAnsweredAt);
-  if (times.authSentAt !== undefined) story.step('IKE_AUTH sent', undefined, times.authSentAt);
-  if (times.authAnsweredAt !== undefined) {
-    story.step('IKE_AUTH answered', `proved ${fingerprintOf(peer.seal.key)}`, times.authAnsweredAt);
-  }
-  if (times.installedAt !== undefined) {
-    story.step('SAs and policies in the kernel', peer.seal.mode, times.installedAt);
-    story.kernelMillis = Math.max(story.kernelMillis ?? 0, times.kernelMillis ?? 0);
-  }
 }

@@ -42,6 +42,8 @@ export type Seal = {
   childId: number;
   /** The one address of ours whose traffic is sealed. */
   local: IpAddress;
+  /** The gateway at which the SAs end, where that is not the address itself. */
+  via?: IpAddress;
   key: PublicKey;
   mode: 'transport' | 'tunnel';
   suite: string;

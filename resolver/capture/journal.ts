@@ -13,6 +13,8 @@ export type AddressStory = {
   group: PolicyGroup;
   assurance: Assurance;
   fingerprint?: string;
+  /** The gateway that holds the key. */
+  via?: IpAddress;
   why?: string;
   /** The EDE code that fits `why` (RFC 8914 §4). */
   code?: number | undefined;

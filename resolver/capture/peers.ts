@@ -3,7 +3,8 @@
  *
  * A peer is the pair (address, key), sealed for one address of ours; never an address alone. What a peer refuses is
  * remembered for the name that was asked, since it may refuse the name and not the key; silence is remembered for the
- * pair. So nobody can change what holds for another name at the same address by publishing a key of his own, or a copy.
+ * pair, and both for the gateway that was spoken to, if there was one. So nobody can change what holds for another name
+ * at the same address by publishing a key of his own, or a copy.
  *
  *   unknown ── begin ──▶ negotiating ── SAs in the kernel ──▶ proven ── last SAs gone ──▶ unknown
  *                             └── refused, not proven, no answer ──▶ failed ── its term ends ──▶ unknown
@@ -65,6 +66,7 @@ export type ProvenPeer = {
 
 export type RememberedFailure = {
   address: IpAddress;
+  via?: IpAddress;
   fingerprint: string;
   /** The name that was asked, where only this name is affected. */
   name: string | undefined;
@@ -80,6 +82,9 @@ export type Sealing =
   | { state: 'pending'; startedAt: number; outcome: Promise<Sealing> };
 
 type Pending = Sealing & { state: 'pending' };
+
+/** What is negotiated about, and with whom where that is not the address itself. */
+type Target = { address: IpAddress; via?: IpAddress | undefined };
 
 export class Peers {
   readonly #negotiator: Negotiator;
@@ -108,43 +113,50 @@ export class Peers {
   /**
    * The peer at `address` that holds one of the keys: known, being negotiated, or begun now.
    *
-   * `strict`: a failure leaves the name dead, so it is not believed for long. `speculation` is a negotiation with this
-   * address whose IKE_SA_INIT is out already; it is used or cancelled.
+   * `strict`: a failure leaves the name dead, so it is not believed for long. `via`: the gateway to negotiate with.
+   * `speculation` is a negotiation with the address itself whose IKE_SA_INIT is out already; it is used or cancelled.
    */
-  seal(address: IpAddress, peer: NegotiationPeer, strict: boolean, speculation?: Negotiation): Sealing {
-    const sealing = this.#seal(address, peer, strict, () => speculation ?? this.#negotiator.begin(address));
+  seal(
+    address: IpAddress,
+    peer: NegotiationPeer,
+    strict: boolean,
+    { speculation, via }: { speculation?: Negotiation | undefined; via?: IpAddress | undefined } = {},
+  ): Sealing {
+    const begin = () => speculation ?? this.#negotiator.begin(address, via);
+    const sealing = this.#seal({ address, via }, peer, strict, begin);
     if (speculation && !sealing.begun) speculation.cancel();
     return sealing.sealing;
   }
 
   #seal(
-    address: IpAddress,
+    target: Target,
     peer: NegotiationPeer,
     strict: boolean,
     begin: () => Negotiation,
   ): { sealing: Sealing; begun: boolean } {
+    const { address } = target;
     const settled = (sealing: Sealing) => ({ sealing, begun: false });
     const known = this.find(address, peer.keys);
     if (known) return settled({ state: 'sealed', peer: known });
     const asked = peer.asked.key;
-    const failures = peer.keys.map(key => this.#failure(address, fingerprintOf(key), asked, strict));
+    const failures = peer.keys.map(key => this.#failure(target, fingerprintOf(key), asked, strict));
     const fresh = peer.keys.filter((_, i) => failures[i] === undefined);
     if (fresh.length === 0) {
       const { failure } = failures[0]!;
       return settled({ state: 'failed', failure: { ...failure, text: `${failure.text} (remembered)` } });
     }
-    const id = `${formatIpAddress(address)} ${fresh.map(fingerprintOf).sort().join(' ')}`;
+    const id = `${textOf(target)} ${fresh.map(fingerprintOf).sort().join(' ')}`;
     const running = this.#running.get(id);
     if (running && running.asked === asked) return settled(running);
     // What the peer refuses to another name it may grant to this one.
-    if (running) return settled({ ...running, outcome: this.#after(running, address, peer, strict) });
+    if (running) return settled({ ...running, outcome: this.#after(running, target, peer, strict) });
     if (this.#running.size >= MAX_NEGOTIATIONS || this.#proven.size >= MAX_PEERS) {
       const text = this.#proven.size >= MAX_PEERS ? 'too many peers' : 'too many negotiations at once';
       return settled({ state: 'failed', failure: { code: 'busy', text } });
     }
     const outcome = begin()
       .prove({ ...peer, keys: fresh })
-      .then(result => this.#conclude(id, address, fresh, asked, result));
+      .then(result => this.#conclude(id, target, fresh, asked, result));
     const pending = { state: 'pending' as const, startedAt: this.#now(), outcome, asked };
     this.#running.set(id, pending);
     this.#count(address, 1);
@@ -153,13 +165,13 @@ export class Peers {
 
   async #after(
     running: Pending,
-    address: IpAddress,
+    { address, via }: Target,
     peer: NegotiationPeer,
     strict: boolean,
   ): Promise<Sealing> {
     const first = await running.outcome;
     if (first.state !== 'failed' || !isOfName(first.failure)) return first;
-    const second = this.seal(address, peer, strict);
+    const second = this.seal(address, peer, strict, { via });
     return second.state === 'pending' ? second.outcome : second;
   }
 
@@ -264,15 +276,15 @@ export class Peers {
 
   #conclude(
     id: string,
-    address: IpAddress,
+    target: Target,
     keys: PublicKey[],
     asked: string,
     outcome: NegotiationOutcome,
   ): Sealing {
     this.#running.delete(id);
-    this.#count(address, -1);
-    if (outcome.ok) return { state: 'sealed', peer: this.#record(address, outcome.seal, true) };
-    for (const key of keys) this.#remember(address, fingerprintOf(key), asked, outcome.failure);
+    this.#count(target.address, -1);
+    if (outcome.ok) return { state: 'sealed', peer: this.#record(target.address, outcome.seal, true) };
+    for (const key of keys) this.#remember(target, fingerprintOf(key), asked, outcome.failure);
     return { state: 'failed', failure: outcome.failure };
   }
 
@@ -314,26 +326,28 @@ export class Peers {
     return false;
   }
 
-  #remember(address: IpAddress, fingerprint: string, asked: string, failure: NegotiationFailure): void {
+  #remember(target: Target, fingerprint: string, asked: string, failure: NegotiationFailure): void {
     const term = FAILURE_TERM[failure.code];
     if (term === 0) return;
     const name = isOfName(failure) ? asked : undefined;
-    const id = failureId(address, fingerprint, name);
+    const id = failureId(target, fingerprint, name);
     const since = this.#now();
     this.#failures.delete(id);
-    this.#failures.set(id, { address, fingerprint, name, failure, since, until: since + term });
+    const { address, via } = target;
+    const until = since + term;
+    this.#failures.set(id, { address, ...(via && { via }), fingerprint, name, failure, since, until });
     if (this.#failures.size > MAX_FAILURES) this.#failures.delete(this.#failures.keys().next().value!);
   }
 
   #failure(
-    address: IpAddress,
+    target: Target,
     fingerprint: string,
     asked: string,
     strict: boolean,
   ): RememberedFailure | undefined {
     const now = this.#now();
     for (const name of [undefined, asked]) {
-      const id = failureId(address, fingerprint, name);
+      const id = failureId(target, fingerprint, name);
       const remembered = this.#failures.get(id);
       if (!remembered) continue;
       const until = strict ? Math.min(remembered.until, remembered.since + STRICT_TERM) : remembered.until;
@@ -360,6 +374,10 @@ function pairOf(local: IpAddress, address: IpAddress, fingerprint: string): stri
   return `${formatIpAddress(local)} ${formatIpAddress(address)} ${fingerprint}`;
 }
 
-function failureId(address: IpAddress, fingerprint: string, name: string | undefined): string {
-  return `${formatIpAddress(address)} ${fingerprint} ${name ?? ''}`;
+function failureId(target: Target, fingerprint: string, name: string | undefined): string {
+  return `${textOf(target)} ${fingerprint} ${name ?? ''}`;
+}
+
+function textOf({ address, via }: Target): string {
+  return via ? `${formatIpAddress(address)} via ${formatIpAddress(via)}` : formatIpAddress(address);
 }

@@ -30,7 +30,7 @@ function peersText(peers: PeerStatus[], now: number): string {
   if (peers.length === 0) return 'No peers.\n';
   const heading = ['ADDRESS', 'NAMES', 'GROUP', 'ASSURANCE', 'MODE', 'IN', 'OUT', 'IDLE', 'NEXT'];
   const rows = peers.map((peer): Cell[] => [
-    peer.address,
+    addressText(peer),
     peer.names.join(' ') || '-',
     peer.group,
     assuranceCell(peer.assurance),
@@ -45,14 +45,18 @@ function peersText(peers: PeerStatus[], now: number): string {
 
 function failuresText(failures: FailureStatus[], now: number): string {
   if (failures.length === 0) return '';
-  const rows = failures.map(({ address, name, keyFingerprint, reason, until: end }): Cell[] => [
+  const rows = failures.map(({ address, via, name, keyFingerprint, reason, until: end }): Cell[] => [
     name ?? '-',
-    address ?? '-',
+    address === undefined ? '-' : addressText({ address, via }),
     keyFingerprint ?? '-',
     reason,
     `forgotten in ${until(end, now)}`,
   ]);
   return table([['FAILED', 'ADDRESS', 'KEY', 'WHY', 'UNTIL'], ...rows]);
+}
+
+function addressText({ address, via }: { address: string; via?: string | undefined }): string {
+  return via === undefined ? address : `${address} via ${via}`;
 }
 
 const until = (iso: string, now: number) => span(Math.max(0, Date.parse(iso) - now));
@@ -80,7 +84,7 @@ export function explanationText(told: Explanation): string {
   ];
   if (told.addresses.length > 0) {
     const rows = told.addresses.map((entry): Cell[] => [
-      `  ${entry.address}`,
+      `  ${addressText(entry)}`,
       entry.answered ? 'answered' : 'left out',
       entry.group,
       assuranceCell(entry.assurance),

@@ -40,6 +40,8 @@ export type KeyStatus = { algorithm: string; fingerprint: string };
 /** One (address, key) pair whose SAs live, or an address remembered as clear or blocked. */
 export type PeerStatus = {
   address: string;
+  /** The gateway that holds the key, where it is not the address itself. */
+  via?: string;
   names: string[];
   group: PolicyGroup;
   assurance: Assurance;
@@ -55,6 +57,7 @@ export type PeerStatus = {
 
 export type FailureStatus = {
   address?: string;
+  via?: string;
   name?: string;
   keyFingerprint?: string;
   reason: string;
@@ -88,6 +91,7 @@ export type ExplainedAddress = {
   group: PolicyGroup;
   assurance: Assurance;
   keyFingerprint?: string;
+  via?: string;
   why?: string;
 };
 

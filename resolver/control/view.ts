@@ -61,8 +61,9 @@ export class DaemonView implements ControlBackend {
         keys: identity.keys.map(({ kind, fingerprint }) => ({ algorithm: kind, fingerprint })),
       },
       peers: capture.peers.list().map(peer => this.#peer(peer)),
-      failures: capture.peers.failures().map(({ address, fingerprint, failure, until }) => ({
+      failures: capture.peers.failures().map(({ address, via, fingerprint, failure, until }) => ({
         address: formatIpAddress(address),
+        ...(via === undefined ? {} : { via: formatIpAddress(via) }),
         keyFingerprint: fingerprint,
         reason: failure.text,
         until: new Date(now + until - monotonic).toISOString(),
@@ -106,6 +107,7 @@ export class DaemonView implements ControlBackend {
     const groups = [...peer.names.values()];
     return {
       address: formatIpAddress(peer.address),
+      ...(peer.seal.via === undefined ? {} : { via: formatIpAddress(peer.seal.via) }),
       names: [...peer.names.keys()],
       group: groups.length > 0 ? strictest(groups[0]!, ...groups.slice(1)) : 'clear-or-private',
       assurance: 'authenticated',
@@ -131,12 +133,13 @@ function explanationOf(story: Story): Explanation {
     assurance: story.assurance(),
     rcode: rcodeToText(story.rcode),
     ede: story.ede,
-    addresses: story.addresses.map(({ address, answered, group, assurance, fingerprint, why }) => ({
+    addresses: story.addresses.map(({ address, answered, group, assurance, fingerprint, via, why }) => ({
       address: formatIpAddress(address),
       answered,
       group,
       assurance,
       ...(fingerprint === undefined ? {} : { keyFingerprint: fingerprint }),
+      ...(via === undefined ? {} : { via: formatIpAddress(via) }),
       ...(why === undefined ? {} : { why }),
     })),
     answerMs: round(story.answerMillis) ?? 0,

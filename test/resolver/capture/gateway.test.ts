@@ -2,10 +2,11 @@
 import assert from 'node:assert/strict';
 import test, { describe } from 'node:test';
 import { formatIpAddress, parseIpAddress } from '../../../resolver/address.ts';
+import type { PolicyGroup } from '../../../resolver/capture/groups.ts';
 import { fingerprintOf, keysForAddress, readKeys, reverseName } from '../../../resolver/capture/keys.ts';
 import type { IpseckeyGateway } from '../../../resolver/dns/ipseckey.ts';
 import { Name } from '../../../resolver/dns/name.ts';
-import { TYPE } from '../../../resolver/dns/types.ts';
+import { RCODE, TYPE } from '../../../resolver/dns/types.ts';
 import { keyNumber, World, type Zone } from './world.ts';
 
 const K1 = keyNumber(1);
@@ -165,5 +166,197 @@ describe('a foreign gateway', () => {
     assert.deepEqual(ways, ['K2 itself', 'K1 via 198.51.100.1', 'K2 via 198.51.100.1']);
     assert.equal(refused.length, 1);
     assert.notEqual(fingerprintOf(K1), fingerprintOf(K2));
+  });
+});
+
+type Outcome = Awaited<ReturnType<World['ask']>>;
+
+function outcomeOf({ answer, story }: Outcome): string {
+  if (answer.rcode === RCODE.SERVFAIL) return 'refuse';
+  return story.assurance() === 'authenticated' ? 'sealed' : 'clear';
+}
+
+/** The bank's host is behind GATE, and its reverse zone says so. */
+describe('a name whose address is behind a gateway', () => {
+  const bank: Zone = { a: [HOST], keys: [{ key: K1, gateway: GATE }] };
+  const EVIL = at('203.0.113.66');
+
+  function worldOf(group: PolicyGroup, reverse: Zone | undefined = zone(GATE)): World {
+    const world = new World({ groups: { [group]: { cidrs: [], namePatterns: ['bank.example'] } } });
+    world.zones.set('bank.example.', bank);
+    if (reverse) world.zones.set(reverseOf(HOST), reverse);
+    world.holders.set('198.51.100.1', [K1]);
+    world.holders.set('203.0.113.66', [K1, K2]);
+    world.holders.set(HOST, [keyNumber(9)]);
+    return world;
+  }
+
+  test('is sealed by a negotiation with the gateway, once for every name with that key', async () => {
+    const world = worldOf('private');
+    world.zones.set('shop.example.', bank);
+    const outcome = await world.ask('bank.example.');
+    assert.equal(outcomeOf(outcome), 'sealed');
+    assert.equal(formatIpAddress(outcome.story.addresses[0]!.via!), '198.51.100.1');
+    assert.equal(outcomeOf(await world.ask('shop.example.')), 'sealed');
+    assert.deepEqual(
+      world.negotiations.map(({ address, via, ended }) => [address, via, ended]),
+      [[HOST, '198.51.100.1', 'sealed']],
+    );
+    const [peer] = world.capture.peers.list();
+    assert.deepEqual(
+      [formatIpAddress(peer!.address), formatIpAddress(peer!.seal.via!)],
+      [HOST, '198.51.100.1'],
+    );
+  });
+
+  test('speculation goes to the address itself, and is cancelled; never to a gateway', async () => {
+    const world = worldOf('private');
+    const name = Name.parseText('bank.example.');
+    const record = (type: number, rdata: Uint8Array) => ({ type, rdata, malformed: false });
+    const message = (...answer: object[]) => ({ answer }) as never;
+    const asked = world.ask('bank.example.');
+    const { speculations } = world.capture;
+    speculations.observe(name, TYPE.IPSECKEY, message(record(TYPE.IPSECKEY, Uint8Array.of(10, 1, 4))));
+    speculations.observe(name, TYPE.A, message(record(TYPE.A, parseIpAddress(HOST)!.bytes)));
+    assert.deepEqual(
+      world.negotiations.map(({ address, via }) => [address, via]),
+      [[HOST, undefined]],
+    );
+    assert.equal(outcomeOf(await asked), 'sealed');
+    assert.deepEqual(
+      world.negotiations.map(({ via, ended }) => [via, ended]),
+      [
+        [undefined, 'cancelled'],
+        ['198.51.100.1', 'sealed'],
+      ],
+    );
+  });
+
+  const evils: [string, Zone][] = [
+    ['its own key and gateway', { a: [HOST], keys: [{ key: K2, gateway: EVIL }] }],
+    [
+      'its own key and a gateway by name',
+      { a: [HOST], keys: [{ key: K2, gateway: named('gw.evil.example.') }] },
+    ],
+    ['the right gateway and its own key', { a: [HOST], keys: [{ key: K2, gateway: GATE }] }],
+    ['the right key and its own gateway', { a: [HOST], keys: [{ key: K1, gateway: EVIL }] }],
+    [
+      'its own gateway, which is another address of its own',
+      { a: [HOST, '203.0.113.66'], keys: [{ key: K2, gateway: EVIL }] },
+    ],
+    ['a copy of the key for the host itself', { a: [HOST], keys: [{ key: K1 }] }],
+    ['its own key for the host itself', { a: [HOST], keys: [{ key: K2 }] }],
+    ['a copy of the whole record', { a: [HOST], keys: [{ key: K1, gateway: GATE }] }],
+  ];
+  for (const [title, evil] of evils) {
+    for (const order of ['evil bank', 'bank evil', 'evil bank evil bank', 'both at once']) {
+      for (const group of ['private-or-clear', 'private-if-published', 'private'] as const) {
+        test(`evil.example with ${title}, asked ${order}, bank in ${group}`, async () => {
+          const world = worldOf(group);
+          world.zones.set('evil.example.', evil);
+          world.zones.set('gw.evil.example.', { a: ['203.0.113.66'] });
+          const asks = order === 'both at once' ? ['evil', 'bank'] : order.split(' ');
+          const outcomes: { who: string; outcome: Promise<Outcome> }[] = [];
+          for (const who of asks) {
+            const outcome = world.ask(`${who}.example.`);
+            outcomes.push({ who, outcome });
+            if (order !== 'both at once') await outcome;
+          }
+          for (const { who, outcome } of outcomes) {
+            const result = await outcome;
+            if (who !== 'bank') continue;
+            assert.equal(outcomeOf(result), 'sealed');
+            const [address] = result.story.addresses;
+            assert.equal(address!.fingerprint, fingerprintOf(K1));
+            assert.equal(formatIpAddress(address!.via!), '198.51.100.1');
+          }
+          const ofHost = [...world.children.values()].filter(child => child.address === HOST);
+          assert.deepEqual(
+            [...new Set(ofHost.map(({ via, fingerprint }) => `${via} ${fingerprint}`))],
+            [`198.51.100.1 ${fingerprintOf(K1)}`],
+          );
+          assert.ok(!world.negotiations.some(({ via }) => via === '203.0.113.66'));
+        });
+      }
+    }
+  }
+
+  const groups = ['private-or-clear', 'private-if-published', 'private'] as const;
+  const refused = ['clear', 'refuse', 'refuse'];
+  const unknown = ['refuse', 'refuse', 'refuse'];
+  for (const [title, reverse, expected] of [
+    ['the reverse zone has another key', zone(GATE, K2), refused],
+    ['the reverse zone has another gateway', zone(EVIL), refused],
+    ['the reverse zone has no key', {}, refused],
+    ['the reverse zone is unsigned', { ...zone(GATE), verdict: 'insecure' }, refused],
+    ['the reverse zone is bogus', { ...zone(GATE), keyVerdict: 'bogus' }, unknown],
+    ['the reverse zone does not answer', { keyVerdict: 'timeout' }, unknown],
+  ] as [string, Zone, string[]][]) {
+    for (const [i, group] of groups.entries()) {
+      test(`${title}: ${group} -> ${expected[i]}, and nobody is negotiated with`, async () => {
+        const world = worldOf(group, reverse);
+        const outcome = await world.ask('bank.example.');
+        assert.equal(outcomeOf(outcome), expected[i]);
+        assert.match(outcome.story.addresses[0]!.why!, /gateway 198\.51\.100\.1 .* reverse zone/);
+        assert.equal(world.negotiations.length, 0);
+      });
+    }
+  }
+
+  test('a key that cannot be judged is not forgotten because another one failed', async () => {
+    const world = worldOf('private-or-clear', { keyVerdict: 'timeout' });
+    world.zones.set('bank.example.', { a: [HOST], keys: [{ key: K2 }, { key: K1, gateway: GATE }] });
+    assert.equal(outcomeOf(await world.ask('bank.example.')), 'refuse');
+    world.holders.set(HOST, [K2]);
+    world.capture.peers.forget({ all: true });
+    assert.equal(outcomeOf(await world.ask('bank.example.')), 'sealed');
+  });
+
+  test('the next address of a gateway, and the next key, are tried when one fails; each failure is remembered alone', async () => {
+    const gateway = named('gw.example.');
+    const world = worldOf('private', zone(gateway));
+    world.zones.set('gw.example.', { a: ['198.51.100.8', '198.51.100.9', '198.51.100.1'] });
+    world.zones.set('bank.example.', {
+      a: [HOST],
+      keys: [
+        { key: K2, precedence: 1 },
+        { key: K1, gateway },
+      ],
+    });
+    for (const last of [8, 9]) world.holders.set(`198.51.100.${last}`, [K2]);
+    const outcome = await world.ask('bank.example.');
+    assert.equal(outcomeOf(outcome), 'sealed');
+    const tried = () => world.negotiations.map(({ via, ended }) => `${via ?? 'itself'} ${ended}`);
+    const first = [
+      'itself not-proven',
+      '198.51.100.8 not-proven',
+      '198.51.100.9 not-proven',
+      '198.51.100.1 sealed',
+    ];
+    assert.deepEqual(tried(), first);
+    world.capture.peers.closed([...world.children.keys()][0]!);
+    assert.equal(outcomeOf(await world.ask('bank.example.')), 'sealed');
+    assert.deepEqual(tried(), [...first, '198.51.100.1 sealed']);
+    assert.deepEqual(
+      world.capture.peers.failures().map(({ via }) => via && formatIpAddress(via)),
+      [undefined, '198.51.100.8', '198.51.100.9'],
+    );
+  });
+
+  test('patience is counted from the first way on', async () => {
+    const world = worldOf('private');
+    const gateway = named('gw.example.');
+    world.zones.set(reverseOf(HOST), zone(gateway));
+    world.zones.set('gw.example.', { a: ['198.51.100.77', '198.51.100.1'] });
+    world.zones.set('bank.example.', { a: [HOST], keys: [{ key: K1, gateway }] });
+    const asked = world.ask('bank.example.');
+    await world.pass(2_000);
+    const outcome = await asked;
+    assert.equal(outcomeOf(outcome), 'refuse');
+    assert.match(outcome.answer.ede![0]!.text, /takes longer than 2000 ms/);
+    assert.deepEqual(
+      world.negotiations.map(({ via }) => via),
+      ['198.51.100.77'],
+    );
   });
 });

@@ -38,9 +38,10 @@ export class World {
   readonly holders = new Map<string, PublicKey[]>();
   readonly lookups: string[] = [];
   /** Every negotiation begun, with the keys it was to prove, and how it ended. */
-  readonly negotiations: { address: string; keys: string[]; asked?: string; ended?: string }[] = [];
+  readonly negotiations: { address: string; via?: string; keys: string[]; asked?: string; ended?: string }[] =
+    [];
   /** Children that stand in the kernel: id to address and fingerprint. */
-  readonly children = new Map<number, { address: string; fingerprint: string }>();
+  readonly children = new Map<number, { address: string; via?: string; fingerprint: string }>();
   readonly lookup: Lookup = { lookup: async (name, type) => this.#resolve(name, type) };
   readonly capture: Capture;
   now = 1_000;
@@ -68,7 +69,7 @@ export class World {
         groups: options.groups ?? {},
       }),
       negotiator: {
-        begin: address => this.#begin(address),
+        begin: (address, via) => this.#begin(address, via),
         close: childId => {
           if (this.children.delete(childId)) this.capture.peers.closed(childId);
         },
@@ -111,9 +112,10 @@ export class World {
     return this.capture.capture({ name: Name.parseText(name), type, dnssecOk, checkingDisabled: false });
   }
 
-  #begin(address: IpAddress): Negotiation {
+  #begin(address: IpAddress, via?: IpAddress): Negotiation {
     const text = formatIpAddress(address);
-    const record: (typeof this.negotiations)[number] = { address: text, keys: [] };
+    const gateway = via && { via: formatIpAddress(via) };
+    const record: (typeof this.negotiations)[number] = { address: text, ...gateway, keys: [] };
     this.negotiations.push(record);
     const local = this.source;
     let end: (outcome: NegotiationOutcome) => void = () => {};
@@ -126,7 +128,7 @@ export class World {
             record.ended = outcome.ok ? 'sealed' : outcome.failure.code;
             resolve(outcome);
           };
-          const held = this.holders.get(text);
+          const held = this.holders.get(gateway?.via ?? text);
           if (!held) return;
           if (this.failWith) return end({ ok: false, failure: this.failWith });
           if (this.strangeNames.has(peer.asked.toText())) {
@@ -141,8 +143,17 @@ export class World {
           if (!key)
             return end({ ok: false, failure: { code: 'not-proven', text: 'the peer holds another key' } });
           const childId = this.#nextChild++;
-          this.children.set(childId, { address: text, fingerprint: fingerprintOf(key) });
-          end({ ok: true, seal: { childId, local, key, mode: 'transport', suite: 'test', times: {} } });
+          this.children.set(childId, { address: text, ...gateway, fingerprint: fingerprintOf(key) });
+          const seal = {
+            childId,
+            local,
+            ...(via && { via }),
+            key,
+            mode: 'transport',
+            suite: 'test',
+            times: {},
+          } as const;
+          end({ ok: true, seal });
         });
       },
       cancel: () => {
