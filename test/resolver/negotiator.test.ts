@@ -14,6 +14,7 @@ import { IkeNegotiator, incapableNegotiator, type Stranger } from '../../resolve
 const KEYS = { alice: generateKey('ed25519'), bank: generateKey('p-256'), evil: generateKey('ed25519') };
 const ALICE = parseIpAddress('192.0.2.1')!;
 const BANK = parseIpAddress('192.0.2.2')!;
+const GATE = parseIpAddress('198.51.100.9')!;
 
 const fqdn = (text: string): Identity => ({ type: 'fqdn', data: new TextEncoder().encode(text) });
 
@@ -26,13 +27,14 @@ class Wire {
 
   now = (): number => this.#now;
 
-  deliver(effect: Extract<Effect, { kind: 'send' }>): void {
+  deliver(effect: Extract<Effect, { kind: 'send' }>, sender: Host): void {
     const { data, local, remote } = effect;
-    this.#queue.push(() =>
-      this.hosts
-        .get(formatIpAddress(remote.address))
-        ?.act((engine, now) => engine.receive({ data, local: remote, remote: local }, now)),
-    );
+    this.#queue.push(() => {
+      const host = this.hosts.get(formatIpAddress(remote.address));
+      const to = host?.outside ? { ...remote, address: host.address } : remote;
+      const from = sender.outside ? { ...local, address: sender.outside } : local;
+      host?.act((engine, now) => engine.receive({ data, local: to, remote: from }, now));
+    });
     this.run();
   }
 
@@ -64,6 +66,10 @@ class Wire {
 }
 
 class Host {
+  readonly address: IpAddress;
+  /** The wire knows it by this address instead of its own. */
+  outside: IpAddress | undefined;
+  unreachable: IpAddress | undefined;
   readonly engine: Engine;
   readonly negotiator: IkeNegotiator;
   readonly installed = new Map<number, ChildSa>();
@@ -81,6 +87,7 @@ class Host {
 
   constructor(wire: Wire, address: IpAddress, name: string, keys: LocalKey[]) {
     let random = 0;
+    this.address = address;
     this.engine = new Engine({
       identity: fqdn(name),
       keys,
@@ -106,7 +113,7 @@ class Host {
         },
         stands: childId => this.installed.has(childId),
       },
-      sourceFor: () => address,
+      sourceFor: remote => (remote === this.unreachable ? undefined : address),
       lookUpStranger: async () => this.stranger,
       adopted: (remote, seal, strangerName) => {
         this.adopted.push({ remote: formatIpAddress(remote), seal, name: strangerName });
@@ -136,7 +143,7 @@ class Host {
     if (this.#performing) return;
     this.#performing = true;
     for (let effect = this.#queue.shift(); effect; effect = this.#queue.shift()) {
-      if (effect.kind === 'send') this.#wire.deliver(effect);
+      if (effect.kind === 'send') this.#wire.deliver(effect, this);
       else this.negotiator.perform(effect);
     }
     this.#performing = false;
@@ -158,9 +165,11 @@ async function prove(
   host: Host,
   key: LocalKey,
   asked = 'bank.example.',
+  via?: IpAddress,
 ): Promise<NegotiationOutcome> {
   const name = Name.parseText(asked);
-  const outcome = host.negotiator.begin(BANK).prove({ keys: [key.publicKey], asked: name, canonical: name });
+  const peer = { keys: [key.publicKey], asked: name, canonical: name };
+  const outcome = host.negotiator.begin(BANK, via).prove(peer);
   await wire.settle();
   return outcome;
 }
@@ -351,5 +360,92 @@ describe('one key carries what goes out to an address', () => {
     await wire.pass(1_000);
     assert.equal(alice.installed.size, 0);
     assert.equal(alice.engine.ikeSas().length, 0);
+  });
+});
+
+describe('a gateway', () => {
+  /**
+   * Our engine grants nobody but itself, so what stands behind GATE is the bank itself, to which GATE translates: what
+   * alice sees is a gateway that grants her the bank's address.
+   */
+  const behindGate = (wire: Wire, keys = KEYS.bank): Host => {
+    const inside = new Host(wire, BANK, 'bank.example', [keys]);
+    inside.outside = GATE;
+    inside.stranger = { keys: [KEYS.alice.publicKey], name: 'alice.example', ownsAddress: false };
+    wire.hosts.set('198.51.100.9', inside);
+    return inside;
+  };
+  const viaGate = (wire: Wire, alice: Host, key = KEYS.bank) =>
+    prove(wire, alice, key, 'bank.example.', GATE);
+
+  test('is negotiated with for the address, in tunnel mode; the address itself hears nothing', async () => {
+    const { wire, alice, bank } = wireOf();
+    behindGate(wire);
+    const outcome = await viaGate(wire, alice);
+    assert.ok(outcome.ok);
+    const { via, local, mode } = outcome.seal;
+    assert.deepEqual({ via, local, mode }, { via: GATE, local: ALICE, mode: 'tunnel' });
+    const [child] = [...alice.installed.values()];
+    assert.deepEqual([child!.remote, child!.selectors], [GATE, { local: ALICE, remote: BANK }]);
+    assert.equal(bank.engine.counters().received, 0);
+    alice.negotiator.close(outcome.seal.childId, 'test');
+    await wire.pass(1_000);
+    assert.deepEqual(alice.gone, [outcome.seal.childId]);
+  });
+
+  test('that grants only itself is refused, and nothing stays', async () => {
+    const { wire, alice } = wireOf();
+    const itself = new Host(wire, GATE, 'bank.example', [KEYS.bank]);
+    itself.stranger = { keys: [KEYS.alice.publicKey], name: 'alice.example', ownsAddress: false };
+    wire.hosts.set('198.51.100.9', itself);
+    const outcome = await viaGate(wire, alice);
+    await wire.pass(40_000);
+    assert.equal(!outcome.ok && outcome.failure.code, 'refused');
+    assert.deepEqual([alice.installed.size, itself.installed.size], [0, 0]);
+  });
+
+  test('has the right of the reverse zone: it replaces another key at the address, whichever came first', async () => {
+    for (const gateFirst of [false, true]) {
+      const { wire, alice } = wireOf();
+      behindGate(wire);
+      const evil = new Host(wire, BANK, 'evil.example', [KEYS.evil]);
+      evil.stranger = { keys: [KEYS.alice.publicKey], name: 'alice.example', ownsAddress: false };
+      wire.hosts.set('192.0.2.2', evil);
+      const evilSeals = () => prove(wire, alice, KEYS.evil, 'evil.example.');
+      const before = gateFirst ? undefined : await evilSeals();
+      const outcome = await viaGate(wire, alice);
+      const after = gateFirst ? await evilSeals() : undefined;
+      await wire.pass(40_000);
+      assert.ok(outcome.ok);
+      assert.deepEqual(
+        [[...alice.installed.keys()], alice.carrying],
+        [[outcome.seal.childId], outcome.seal.childId],
+      );
+      if (after) assert.equal(!after.ok && after.failure.code, 'conflict');
+      if (before?.ok) assert.deepEqual(alice.gone, [before.seal.childId]);
+    }
+  });
+
+  test('with the same key as the address itself: the newer one carries', async () => {
+    const { wire, alice } = wireOf();
+    behindGate(wire);
+    const direct = await prove(wire, alice, KEYS.bank);
+    const second = await viaGate(wire, alice);
+    assert.ok(direct.ok && second.ok);
+    assert.equal(alice.carrying, second.seal.childId);
+    alice.negotiator.close(second.seal.childId, 'test');
+    await wire.settle();
+    assert.equal(alice.carrying, direct.seal.childId);
+  });
+
+  test('without a route to it, or to the address, nothing is begun', async () => {
+    const { wire, alice } = wireOf();
+    const gate = behindGate(wire);
+    for (const missing of [GATE, BANK]) {
+      alice.unreachable = missing;
+      const outcome = await viaGate(wire, alice);
+      assert.equal(!outcome.ok && outcome.failure.code, 'unable');
+    }
+    assert.equal(gate.engine.counters().received, 0);
   });
 });

@@ -105,6 +105,16 @@ describe('a stranger with an address', () => {
     assert.deepEqual(keysOf(found), [K1]);
   });
 
+  test('does not prove the key of a gateway that protects the address: that is somebody else', async () => {
+    const gateway = { kind: 'ipv4', address: Uint8Array.of(198, 51, 100, 1) } as const;
+    const both = { '1.2.0.192.in-addr.arpa.': { keys: [{ key: keyNumber(2), gateway }, { key: K1 }] } };
+    assert.deepEqual(keysOf(await lookUp(both, { type: 'ipv4', data: REMOTE.bytes })), [K1]);
+    const only = { '1.2.0.192.in-addr.arpa.': { keys: [{ key: keyNumber(2), gateway }] } };
+    assert.ok('error' in (await lookUp(only, { type: 'ipv4', data: REMOTE.bytes })));
+    const named = { ...only, 'alice.example.': only['1.2.0.192.in-addr.arpa.'] };
+    assert.ok('error' in (await lookUp(named, fqdn('alice.example'))));
+  });
+
   test('is refused when it comes from another address', async () => {
     const other = { '9.113.0.203.in-addr.arpa.': { keys: [{ key: K1 }] } };
     const found = await lookUp(other, { type: 'ipv4', data: Uint8Array.of(203, 0, 113, 9) });

@@ -3,7 +3,10 @@ import assert from 'node:assert/strict';
 import test, { describe } from 'node:test';
 import { formatIpAddress, parseIpAddress } from '../../../resolver/address.ts';
 import type { PolicyGroup } from '../../../resolver/capture/groups.ts';
+import { Story } from '../../../resolver/capture/journal.ts';
 import { fingerprintOf, keysForAddress, readKeys, reverseName } from '../../../resolver/capture/keys.ts';
+import type { Peers, Sealing } from '../../../resolver/capture/peers.ts';
+import { sealByWays } from '../../../resolver/capture/ways.ts';
 import type { IpseckeyGateway } from '../../../resolver/dns/ipseckey.ts';
 import { Name } from '../../../resolver/dns/name.ts';
 import { RCODE, TYPE } from '../../../resolver/dns/types.ts';
@@ -343,7 +346,7 @@ describe('a name whose address is behind a gateway', () => {
     );
   });
 
-  test('patience is counted from the first way on', async () => {
+  test('a gateway that does not answer is not given up before its negotiation ends', async () => {
     const world = worldOf('private');
     const gateway = named('gw.example.');
     world.zones.set(reverseOf(HOST), zone(gateway));
@@ -358,5 +361,35 @@ describe('a name whose address is behind a gateway', () => {
       world.negotiations.map(({ via }) => via),
       ['198.51.100.77'],
     );
+  });
+
+  test('patience is counted from the first way on, however many there are', async () => {
+    let now = 0;
+    const slept: number[] = [];
+    const refused: Sealing = { state: 'failed', failure: { code: 'refused', text: 'no' } };
+    const peers = {
+      find: () => undefined,
+      // Each takes 700 ms to say no.
+      seal: (): Sealing => ({
+        state: 'pending',
+        startedAt: now,
+        outcome: Promise.resolve().then(() => {
+          now += 700;
+          return refused;
+        }),
+      }),
+    } as unknown as Peers;
+    const name = Name.parseText('bank.example.');
+    const address = parseIpAddress(HOST)!;
+    const story = new Story('bank.example', TYPE.A, () => now);
+    const ways = [1, 2, 3, 4, 5].map(last => ({ via: parseIpAddress(`198.51.100.${last}`)!, keys: [K1] }));
+    const job = { address, asked: name, canonical: name, strict: true, speculation: undefined, story };
+    const sleep = (millis: number) => {
+      slept.push(millis);
+      return new Promise<void>(() => {});
+    };
+    const settled = await sealByWays(ways, job, peers, { patienceMillis: 2_000, now: () => now, sleep });
+    assert.deepEqual(slept, [2_000, 1_300, 600]);
+    assert.equal(settled.state, 'pending');
   });
 });
