@@ -212,6 +212,22 @@ describe('a name whose address is behind a gateway', () => {
     );
   });
 
+  test('what it refuses to one name is asked again for another, with the gateway', async () => {
+    const world = worldOf('private');
+    world.zones.set('odd.example.', bank);
+    world.strangeNames.add('odd.example.');
+    const odd = world.ask('odd.example.');
+    const outcome = await world.ask('bank.example.');
+    assert.deepEqual([outcomeOf(await odd), outcomeOf(outcome)], ['clear', 'sealed']);
+    assert.deepEqual(
+      world.negotiations.map(({ via, ended }) => [via, ended]),
+      [
+        ['198.51.100.1', 'not-proven'],
+        ['198.51.100.1', 'sealed'],
+      ],
+    );
+  });
+
   test('speculation goes to the address itself, and is cancelled; never to a gateway', async () => {
     const world = worldOf('private');
     const name = Name.parseText('bank.example.');
@@ -368,6 +384,7 @@ describe('a name whose address is behind a gateway', () => {
     const slept: number[] = [];
     const refused: Sealing = { state: 'failed', failure: { code: 'refused', text: 'no' } };
     const peers = {
+      knowsOther: () => false,
       find: () => undefined,
       // Each takes 700 ms to say no.
       seal: (): Sealing => ({
@@ -388,7 +405,11 @@ describe('a name whose address is behind a gateway', () => {
       slept.push(millis);
       return new Promise<void>(() => {});
     };
-    const settled = await sealByWays(ways, job, peers, { patienceMillis: 2_000, now: () => now, sleep });
+    const settled = await sealByWays(ways, job, peers, new World({}).lookup, {
+      patienceMillis: 2_000,
+      now: () => now,
+      sleep,
+    });
     assert.deepEqual(slept, [2_000, 1_300, 600]);
     assert.equal(settled.state, 'pending');
   });
