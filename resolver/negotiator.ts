@@ -1,14 +1,15 @@
 /**
  * Between the capture and the IKE engine: negotiations as promises, SAs into the data plane, strangers answered.
  *
- * What goes out between two addresses is carried by the SAs of *one* key, for the kernel cannot tell names apart. Who
+ * What goes out between two addresses is carried by the SAs of *one* holder, for the kernel cannot tell names apart. Who
  * comes with another key is refused, unless he has more right to the address:
  *
  *   1  a stranger who proved his name from there: he may be anywhere on the path
  *   2  a name that an app asked for, and that DNS gives this address
- *   3  the reverse zone of the address
+ *   3  a key that the reverse zone of the address has
  *
- * Of two with the same right the first stays; but a name may replace its own key. A name whose key does not carry is never called sealed.
+ * Several keys that the reverse zone has are one holder's, and stand side by side. Otherwise, of two with the same right
+ * the first stays; but a name may replace its own key. A name whose key was refused so is never called sealed.
  */
 import type { Engine } from '../ike/engine.ts';
 import type {
@@ -87,7 +88,8 @@ type IkePeer = {
 };
 
 type Pair = {
-  fingerprint: string;
+  /** Fingerprints of the one holder. */
+  keys: Set<string>;
   right: number;
   /** The asked name that brought the key: its owner may bring another. */
   asked: string | undefined;
@@ -95,11 +97,18 @@ type Pair = {
   children: Set<number>;
 };
 
+type Request = {
+  settle: (outcome: NegotiationOutcome) => void;
+  asked?: string;
+  /** Fingerprints of the keys that the reverse zone of the address has. */
+  owners?: ReadonlySet<string>;
+};
+
 type Standing = { child: ChildSa; pair: string; peer: IkePeer; kernelMillis: number; installedAt: number };
 
 export class IkeNegotiator implements Negotiator {
   readonly #options: NegotiatorOptions;
-  readonly #requests = new Map<number, { settle: (outcome: NegotiationOutcome) => void; asked?: string }>();
+  readonly #requests = new Map<number, Request>();
   /** Requests whose Child SA we refused ourselves, because another key carries. */
   readonly #conflicts = new Set<number>();
   readonly #children = new Map<number, Standing>();
@@ -127,15 +136,16 @@ export class IkeNegotiator implements Negotiator {
     const outcome = new Promise<NegotiationOutcome>(resolve => {
       settle = resolve;
     });
-    const request: { settle: typeof settle; asked?: string } = { settle };
+    const request: Request = { settle };
     this.#requests.set(requestId, request);
     const protects = via ? { protects: { local: inside, remote } } : {};
     this.#act((engine, now) =>
       engine.initiate({ requestId, local, remote: via ?? remote, ...protects }, now),
     );
     return {
-      prove: ({ keys, asked, canonical }) => {
+      prove: ({ keys, asked, canonical, owners }) => {
         request.asked = asked.key;
+        request.owners = new Set(owners);
         const peer = {
           keys,
           idr: fqdn(asked),
@@ -197,9 +207,9 @@ export class IkeNegotiator implements Negotiator {
     const peer = this.#peers.get(child.ikeSaId) ?? this.#peerOf(effect);
     const name = pairOf(child);
     const pair = this.#pairs.get(name);
-    const asked = requestId === undefined ? undefined : this.#requests.get(requestId)?.asked;
-    const sameName = asked !== undefined && asked === pair?.asked;
-    if (pair && pair.fingerprint !== peer.fingerprint && peer.right <= pair.right && !sameName) {
+    const request = requestId === undefined ? undefined : this.#requests.get(requestId);
+    const standing = pair && standingOf(pair, peer, request);
+    if (standing === 'conflict') {
       if (requestId !== undefined) this.#conflicts.add(requestId);
       answer(`another key is proven at ${formatIpAddress(child.selectors.remote)} already`);
       return;
@@ -226,25 +236,35 @@ export class IkeNegotiator implements Negotiator {
     });
     if (!pair) {
       const { fingerprint, right } = peer;
-      this.#pairs.set(name, { fingerprint, right, asked, carrying: child.id, children: new Set([child.id]) });
-    } else this.#join(pair, child.id, peer, requestId !== undefined);
+      const [keys, children] = [new Set([fingerprint]), new Set([child.id])];
+      this.#pairs.set(name, { keys, right, asked: request?.asked, carrying: child.id, children });
+    } else if (standing === 'replaces') this.#replace(pair, child.id, peer, request);
+    else this.#join(pair, child.id, peer, requestId !== undefined);
     answer();
     if (requestId === undefined && peer.suite !== '') this.#continue(rekeyed, child.id);
   }
 
-  /** A further child between two hosts that have one already: when does it carry? */
-  #join(pair: Pair, childId: number, peer: IkePeer, weBegan: boolean): void {
+  /** Somebody with more right to the address, or the same name with another key: the others go. */
+  #replace(pair: Pair, childId: number, peer: IkePeer, request: Request | undefined): void {
     const others = [...pair.children];
     pair.children.add(childId);
+    pair.keys = new Set([peer.fingerprint]);
+    pair.right = peer.right;
+    pair.asked = request?.asked;
+    this.#carry(childId);
+    for (const other of others) this.close(other, 'another key with more right to the address was proven');
+  }
+
+  /** A further child with the same holder: when does it carry? */
+  #join(pair: Pair, childId: number, peer: IkePeer, weBegan: boolean): void {
+    const sameKey = pair.keys.has(peer.fingerprint);
+    pair.children.add(childId);
+    pair.keys.add(peer.fingerprint);
     pair.right = Math.max(pair.right, peer.right);
-    if (pair.fingerprint !== peer.fingerprint) {
-      pair.fingerprint = peer.fingerprint;
-      this.#carry(childId);
-      for (const other of others) this.close(other, 'a key with more right to the address was proven');
-      return;
-    }
-    // The responder had its SAs before it answered us. As responder we go first, so we give the initiator time; and the
-    // old child of a rekeying serves until the peer deletes it (RFC 7296 §2.8), then the heir carries.
+    // Another key of the same holder adds nothing to what carries already. With the same key, the peer may have lost its
+    // SAs. The responder had the new ones before it answered us; as responder we go first, so we give the initiator time;
+    // and the old child of a rekeying serves until the peer deletes it (RFC 7296 §2.8): then the youngest carries.
+    if (!sameKey) return;
     if (weBegan) this.#carry(childId);
     else if (peer.children.size === 1) this.#options.later(PEER_INSTALLS_MILLIS, () => this.#carry(childId));
   }
@@ -354,6 +374,22 @@ export class IkeNegotiator implements Negotiator {
 /** Stands in where nothing can be negotiated: without ESP in the kernel, or with `dataplane: none`. */
 export function incapableNegotiator(why: string): Negotiator {
   return { begin: () => failedAtOnce({ code: 'unable', text: why }), close: () => {}, stands: () => false };
+}
+
+/** What a peer with this key is to those whose SAs stand between the two hosts. */
+function standingOf(
+  pair: Pair,
+  peer: IkePeer,
+  request: Request | undefined,
+): 'joins' | 'replaces' | 'conflict' {
+  if (pair.keys.has(peer.fingerprint)) return 'joins';
+  const owners = request?.owners ?? new Set();
+  if (owners.has(peer.fingerprint)) {
+    peer.right = RIGHT.reverse;
+    if ([...pair.keys].every(key => owners.has(key))) return 'joins';
+  }
+  const sameName = request?.asked !== undefined && request.asked === pair.asked;
+  return peer.right > pair.right || sameName ? 'replaces' : 'conflict';
 }
 
 const NO_CHILD: NegotiationFailure = { code: 'refused', text: 'the peer granted no Child SA' };

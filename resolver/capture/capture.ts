@@ -242,7 +242,13 @@ export class Capture {
       drop();
       return failed({ code: 'not-proven', text: refused[0] ?? finding.why });
     }
-    const settled = await sealByWays(ways, { ...job, strict }, this.peers, this.#options);
+    const settled = await sealByWays(
+      ways,
+      { ...job, strict },
+      this.peers,
+      this.#options.lookup,
+      this.#options,
+    );
     if (settled.state === 'pending') {
       const why = `the negotiation with ${formatIpAddress(address)} takes longer than ${this.#options.patienceMillis} ms`;
       return failed({ code: 'no-answer', text: why });

@@ -23,6 +23,8 @@ export type NegotiationPeer = {
   asked: Name;
   /** The name at the end of the CNAME chain: accepted as IDr too. */
   canonical: Name;
+  /** Fingerprints of the keys that the reverse zone of the address has, looked up where another key stands there. */
+  owners: string[];
 };
 
 /** Times of one negotiation; each undefined until it happened. */

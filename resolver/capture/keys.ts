@@ -189,6 +189,14 @@ export function fingerprintOf(key: PublicKey): string {
   return `SHA256:${hash.digest('base64').replace(/=+$/, '')}`;
 }
 
+/** Fingerprints of the keys that the reverse zone securely gives this address for itself. */
+export async function ownersOf(address: IpAddress, lookup: Lookup): Promise<string[]> {
+  const name = reverseName(address);
+  const finding = readKeys(await lookup.lookup(name, TYPE.IPSECKEY));
+  const { ways } = await keysForAddress(finding, address, { asked: name, canonical: name }, lookup);
+  return ways.flatMap(({ via, keys }) => (via ? [] : keys.map(fingerprintOf)));
+}
+
 /** The reverse-zone name of an address (RFC 1035 §3.5, RFC 3596 §2.5). */
 export function reverseName(address: IpAddress): Name {
   if (address.family === 4) return Name.parseText(`${[...address.bytes].reverse().join('.')}.in-addr.arpa.`);

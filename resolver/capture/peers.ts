@@ -95,8 +95,8 @@ export class Peers {
   readonly #byChild = new Map<number, ProvenPeer>();
   readonly #failures = new Map<string, RememberedFailure>();
   readonly #running = new Map<string, Pending & { asked: string }>();
-  /** How many proven and running entries there are for each address. */
-  readonly #addresses = new Map<string, number>();
+  /** What is proven (pairs) and running (ids) at each address. */
+  readonly #addresses = new Map<string, Set<string>>();
 
   constructor(options: {
     negotiator: Negotiator;
@@ -159,7 +159,7 @@ export class Peers {
       .then(result => this.#conclude(id, target, fresh, asked, result));
     const pending = { state: 'pending' as const, startedAt: this.#now(), outcome, asked };
     this.#running.set(id, pending);
-    this.#count(address, 1);
+    this.#note(address, id);
     return { sealing: pending, begun: true };
   }
 
@@ -191,6 +191,13 @@ export class Peers {
     return this.#addresses.has(formatIpAddress(address));
   }
 
+  /** Whether any other key than these stands or is being proved at this address: then it matters whose it is. */
+  knowsOther(address: IpAddress, keys: PublicKey[]): boolean {
+    const own = keys.map(fingerprintOf);
+    const entries = [...(this.#addresses.get(formatIpAddress(address)) ?? [])];
+    return entries.some(entry => !own.some(fingerprint => entry.includes(fingerprint)));
+  }
+
   /** A peer that began itself has proved its key and its SAs stand in the kernel. False: there are too many. */
   adopt(address: IpAddress, seal: Seal, name: string | undefined, group: PolicyGroup): boolean {
     const known = this.#proven.has(pairOf(seal.local, address, fingerprintOf(seal.key)));
@@ -217,8 +224,9 @@ export class Peers {
       if (peer.seal.childId === childId) peer.seal = { ...peer.seal, childId: last };
       return;
     }
-    this.#proven.delete(pairOf(peer.local, peer.address, peer.fingerprint));
-    this.#count(peer.address, -1);
+    const pair = pairOf(peer.local, peer.address, peer.fingerprint);
+    this.#proven.delete(pair);
+    this.#strike(peer.address, pair);
   }
 
   /** SAs of the same peer in the place of others (RFC 7296 §2.8). */
@@ -282,7 +290,7 @@ export class Peers {
     outcome: NegotiationOutcome,
   ): Sealing {
     this.#running.delete(id);
-    this.#count(target.address, -1);
+    this.#strike(target.address, id);
     if (outcome.ok) return { state: 'sealed', peer: this.#record(target.address, outcome.seal, true) };
     for (const key of keys) this.#remember(target, fingerprintOf(key), asked, outcome.failure);
     return { state: 'failed', failure: outcome.failure };
@@ -307,7 +315,7 @@ export class Peers {
     peer.children.add(seal.childId);
     this.#byChild.set(seal.childId, peer);
     this.#proven.set(pair, peer);
-    if (!known) this.#count(address, 1);
+    this.#note(address, pair);
     return peer;
   }
 
@@ -357,11 +365,16 @@ export class Peers {
     return undefined;
   }
 
-  #count(address: IpAddress, change: 1 | -1): void {
+  #note(address: IpAddress, entry: string): void {
     const text = formatIpAddress(address);
-    const count = (this.#addresses.get(text) ?? 0) + change;
-    if (count === 0) this.#addresses.delete(text);
-    else this.#addresses.set(text, count);
+    this.#addresses.set(text, (this.#addresses.get(text) ?? new Set()).add(entry));
+  }
+
+  #strike(address: IpAddress, entry: string): void {
+    const text = formatIpAddress(address);
+    const entries = this.#addresses.get(text);
+    entries?.delete(entry);
+    if (entries?.size === 0) this.#addresses.delete(text);
   }
 }
 

@@ -7,9 +7,9 @@
  */
 import { formatIpAddress, type IpAddress } from '../address.ts';
 import type { Name } from '../dns/name.ts';
-import type { Negotiation } from './interfaces.ts';
+import type { Lookup, Negotiation } from './interfaces.ts';
 import type { Story } from './journal.ts';
-import { fingerprintOf, type Way } from './keys.ts';
+import { fingerprintOf, ownersOf, type Way } from './keys.ts';
 import type { Peers, ProvenPeer, Sealing } from './peers.ts';
 
 export type Job = {
@@ -31,7 +31,13 @@ export type Patience = {
 };
 
 /** At least one way. Pending when patience ended before the negotiation did. */
-export async function sealByWays(ways: Way[], job: Job, peers: Peers, patience: Patience): Promise<Sealing> {
+export async function sealByWays(
+  ways: Way[],
+  job: Job,
+  peers: Peers,
+  lookup: Lookup,
+  patience: Patience,
+): Promise<Sealing> {
   const { address, asked, canonical, strict, story } = job;
   const known = peers.find(
     address,
@@ -43,10 +49,16 @@ export async function sealByWays(ways: Way[], job: Job, peers: Peers, patience: 
     speculation = undefined;
   }
   if (known) return { state: 'sealed', peer: known };
+  // Another key stands at this address, or is being proved there: whose address is it?
+  const other = peers.knowsOther(
+    address,
+    ways.flatMap(way => way.keys),
+  );
+  const owners = other ? await ownersOf(address, lookup) : [];
   let since = Number.POSITIVE_INFINITY;
   let settled: Sealing | undefined;
   for (const { keys, via } of ways) {
-    const sealing = peers.seal(address, { keys, asked, canonical }, strict, { via, speculation });
+    const sealing = peers.seal(address, { keys, asked, canonical, owners }, strict, { via, speculation });
     speculation = undefined;
     settled = sealing;
     if (sealing.state === 'pending') {

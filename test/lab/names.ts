@@ -88,6 +88,8 @@ export function zones(parties: Parties): ZoneText[] {
       lines: [
         `2 PTR bob.example.`,
         `2 ${ipseckey(bob.ed25519)}`,
+        `2 ${ipseckey(bob.ecdsa)}`,
+        `2 ${ipseckey(bob.rsa)}`,
         `${bankAddress} PTR bank.example.`,
         `${bankAddress} ${ipseckey(bank.ed25519)}`,
       ],

@@ -166,9 +166,10 @@ async function prove(
   key: LocalKey,
   asked = 'bank.example.',
   via?: IpAddress,
+  owners: string[] = [],
 ): Promise<NegotiationOutcome> {
   const name = Name.parseText(asked);
-  const peer = { keys: [key.publicKey], asked: name, canonical: name };
+  const peer = { keys: [key.publicKey], asked: name, canonical: name, owners };
   const outcome = host.negotiator.begin(BANK, via).prove(peer);
   await wire.settle();
   return outcome;
@@ -215,7 +216,7 @@ describe('negotiations', () => {
     const name = Name.parseText('bank.example.');
     const pending = alice.negotiator
       .begin(BANK)
-      .prove({ keys: [KEYS.bank.publicKey], asked: name, canonical: name });
+      .prove({ keys: [KEYS.bank.publicKey], asked: name, canonical: name, owners: [] });
     await wire.pass(40_000);
     const outcome = await pending;
     assert.equal(!outcome.ok && outcome.failure.code, 'no-answer');
@@ -243,7 +244,7 @@ describe('negotiations', () => {
   test('where nothing can be sealed, every negotiation says why', async () => {
     const outcome = await incapableNegotiator('no ESP')
       .begin(BANK)
-      .prove({ keys: [], asked: Name.root, canonical: Name.root });
+      .prove({ keys: [], asked: Name.root, canonical: Name.root, owners: [] });
     assert.deepEqual(outcome, { ok: false, failure: { code: 'unable', text: 'no ESP' } });
   });
 });
@@ -258,7 +259,7 @@ describe('one key carries what goes out to an address', () => {
     const name = Name.parseText('alice.example.');
     const pending = evil.negotiator
       .begin(ALICE)
-      .prove({ keys: [KEYS.alice.publicKey], asked: name, canonical: name });
+      .prove({ keys: [KEYS.alice.publicKey], asked: name, canonical: name, owners: [] });
     await wire.settle();
     await pending;
     return alice.adopted.length > before ? alice.adopted.at(-1)!.seal.childId : undefined;
@@ -314,6 +315,38 @@ describe('one key carries what goes out to an address', () => {
     assert.equal(alice.carrying, first.seal.childId);
     await wire.pass(40_000);
     assert.equal(evil.installed.size, 0, 'it was told');
+  });
+
+  test('unless the reverse zone has both keys: then they are one holder’s, and stand side by side', async () => {
+    const { wire, alice } = wireOf();
+    const owners = [KEYS.bank, KEYS.evil].map(key => fingerprintOf(key.publicKey));
+    const first = await prove(wire, alice, KEYS.bank);
+    const other = new Host(wire, BANK, 'www.example', [KEYS.evil]);
+    other.stranger = { keys: [KEYS.alice.publicKey], name: 'alice.example', ownsAddress: false };
+    wire.hosts.set('192.0.2.2', other);
+    const second = await prove(wire, alice, KEYS.evil, 'www.example.', undefined, owners);
+    assert.ok(first.ok && second.ok);
+    assert.equal(alice.installed.size, 2);
+    assert.equal(alice.carrying, first.seal.childId);
+    assert.deepEqual(alice.gone, []);
+  });
+
+  test('a key that the reverse zone has replaces one that it has not', async () => {
+    const { wire, alice } = wireOf();
+    const evil = new Host(wire, BANK, 'evil.example', [KEYS.evil]);
+    evil.stranger = { keys: [KEYS.alice.publicKey], name: 'alice.example', ownsAddress: false };
+    const bank = wire.hosts.get('192.0.2.2')!;
+    wire.hosts.set('192.0.2.2', evil);
+    const first = await prove(wire, alice, KEYS.evil, 'evil.example.');
+    wire.hosts.set('192.0.2.2', bank);
+    const second = await prove(wire, alice, KEYS.bank, 'bank.example.', undefined, [
+      fingerprintOf(KEYS.bank.publicKey),
+    ]);
+    assert.ok(first.ok && second.ok);
+    assert.deepEqual(
+      [[...alice.installed.keys()], alice.carrying],
+      [[second.seal.childId], second.seal.childId],
+    );
   });
 
   test('but a name may bring a new key of its own', async () => {
