@@ -53,7 +53,15 @@ export type Effect =
   | { kind: 'log'; level: 'debug' | 'info' | 'warn'; event: string; detail: Record<string, unknown> };
 
 export type FailureReason = {
-  code: 'no-answer' | 'refused' | 'busy' | 'auth-failed' | 'peer-key-mismatch' | 'kernel' | 'protocol' | 'cancelled';
+  code:
+    | 'no-answer'
+    | 'refused'
+    | 'busy'
+    | 'auth-failed'
+    | 'peer-key-mismatch'
+    | 'kernel'
+    | 'protocol'
+    | 'cancelled';
   /** The RFC 7296 §3.10.1 notify message type that the peer gave as its reason. */
   notify?: number;
   text: string;

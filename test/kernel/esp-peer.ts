@@ -12,6 +12,7 @@ export const ECHO_PORT = 7007;
 type Order =
   | { verb: 'run'; words: string[] }
   | { verb: 'install'; child: Child }
+  | { verb: 'carry'; id: number }
   | { verb: 'remove'; id: number }
   | { verb: 'usage'; id: number }
   | {
@@ -76,6 +77,8 @@ function serve(): void {
         return ip(...order.words);
       case 'install':
         return plane.installPair(order.child);
+      case 'carry':
+        return plane.carry(order.id);
       case 'remove':
         return plane.removePair(order.id);
       case 'usage':

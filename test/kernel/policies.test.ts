@@ -160,7 +160,7 @@ if (inOwnNamespace(import.meta.url)) {
     assert.deepEqual([found.policies, found.sas, found.described.length], [21, 0, 21]);
     assert.ok(found.described.some(line => /dst 10\.9\.0\.2\/32 dir out .* reqid 0x48460001/.test(line)));
     assert.equal(xfrm.dumpPolicies().length, 2);
-    assert.deepEqual(plane.adoptLeftovers(), { policies: 0, sas: 0, described: [] });
+    assert.deepEqual(plane.adoptLeftovers(), { policies: 0, sas: 0, described: [], blocked: [] });
     ip('xfrm', 'policy', 'flush');
     xfrm.close();
   });

@@ -279,7 +279,9 @@ if (inOwnNamespace(import.meta.url, whyNot)) {
     await talk('transport');
     assert.equal(plane.usage(here1.id)!.outPackets, 1);
     await peer.order({ verb: 'install', child: there2 });
+    await peer.order({ verb: 'carry', id: there2.id });
     plane.installPair(here2);
+    plane.carry(here2.id);
     await talk('tunnel');
     assert.equal(plane.usage(here2.id)!.outPackets, 1);
     for (const id of [here1.id, here2.id]) {
@@ -288,6 +290,31 @@ if (inOwnNamespace(import.meta.url, whyNot)) {
     }
     await talk('in clear again');
     app.close();
+  });
+
+  test('under a block what is sealed goes, and what is not gives EPERM: from another address, or when the seal is gone', async () => {
+    const remote = Uint8Array.of(10, 9, 1, 2);
+    const [here, there] = childPair(4, 'transport', gcm);
+    await peer.order({ verb: 'install', child: there });
+    plane.installPair(here);
+    plane.blocks.block(remote);
+    assert.equal(await echo(endpoint(4, ECHO_PORT)), 'hello');
+    const refusal = (address?: Uint8Array) => {
+      const socket = openUdp({ family: 4, ...(address && { address }) });
+      const code = socket.send(Buffer.from('x'), endpoint(4, ECHO_PORT));
+      socket.close();
+      return code;
+    };
+    assert.equal(refusal(), undefined);
+    const other = Uint8Array.of(10, 9, 1, 77);
+    ip('address', 'add', '10.9.1.77/32', 'dev', 'lo');
+    assert.equal(refusal(other), 'EPERM');
+    ip('address', 'del', '10.9.1.77/32', 'dev', 'lo');
+    plane.removePair(here.id);
+    assert.equal(refusal(), 'EPERM');
+    plane.blocks.unblock(remote);
+    assert.equal(refusal(), undefined);
+    await peer.order({ verb: 'remove', id: here.id });
   });
 
   test('beside a sealed pair IKE passes in clear; other clear packets do not, whatever port they come from', async () => {

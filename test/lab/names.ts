@@ -102,7 +102,12 @@ export function zones(parties: Parties): ZoneText[] {
     {
       origin: `${'0.'.repeat(12)}9.0.d.f.ip6.arpa`,
       signed: true,
-      lines: [`2${'.0'.repeat(15)} PTR bob.example.`, `2${'.0'.repeat(15)} ${ipseckey(bob.ed25519)}`],
+      lines: [
+        `2${'.0'.repeat(15)} PTR bob.example.`,
+        `2${'.0'.repeat(15)} ${ipseckey(bob.ed25519)}`,
+        `2${'.0'.repeat(15)} ${ipseckey(bob.ecdsa)}`,
+        `2${'.0'.repeat(15)} ${ipseckey(bob.rsa)}`,
+      ],
     },
   ];
 }
