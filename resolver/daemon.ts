@@ -21,6 +21,7 @@ import { formatSocketAddress, type IpAddress, parseIpAddress } from './address.t
 import { Capture } from './capture/capture.ts';
 import { PolicyGroups } from './capture/groups.ts';
 import type { Story } from './capture/journal.ts';
+import { Liveness } from './capture/liveness.ts';
 import type { RunningDaemon } from './commands/up.ts';
 import type { Configuration } from './config.ts';
 import { DaemonView } from './control/view.ts';
@@ -43,6 +44,8 @@ import { Upstream } from './upstream/upstream.ts';
 const STOP_MILLIS = 1_000;
 /** How often guards are looked at that may have had their time. */
 const SWEEP_MILLIS = 60_000;
+/** How often it is looked whether peers still answer. */
+const LIVENESS_MILLIS = 5_000;
 /** More than the capture ever keeps peers, so that it is the capture that says no. */
 const MAX_IKE_SAS = 50_000;
 
@@ -105,11 +108,22 @@ async function start(
     decided: story => logDecision(log, story),
   });
   for (const bytes of sealing.blocked) capture.guards.adopt({ family: bytes.length === 4 ? 4 : 6, bytes });
-  const sweeper = setInterval(
-    guarded(fail, () => capture.sweep()),
-    SWEEP_MILLIS,
-  );
-  undo.push(() => clearInterval(sweeper));
+  const liveness = new Liveness({
+    list: () => capture.peers.list(),
+    usage: childId => sealing.plane?.usage(childId),
+    probe: sealing.probe,
+  });
+  const timers = [
+    setInterval(
+      guarded(fail, () => capture.sweep()),
+      SWEEP_MILLIS,
+    ),
+    setInterval(
+      guarded(fail, () => liveness.check()),
+      LIVENESS_MILLIS,
+    ),
+  ];
+  undo.push(() => timers.forEach(clearInterval));
   resolving.observe((question, message) =>
     capture.speculations.observe(question.name, question.type, message),
   );
@@ -117,7 +131,7 @@ async function start(
   const stub = new Stub({
     listen: configuration.listen,
     access: configuration.access,
-    handler: question => capture.answer(question),
+    handler: (question, signal) => capture.answer(question, signal),
     notSpecial: resolving.anchors.map(anchor => anchor.name),
     onError: (error, question) => {
       log.error({ event: 'internalError', err: error, name: question.name.toText() }, 'answering failed');
@@ -149,7 +163,7 @@ async function start(
 
   let stopping: Promise<void> | undefined;
   const stop = async (): Promise<void> => {
-    clearInterval(sweeper);
+    timers.forEach(clearInterval);
     await stub.close();
     await control.close();
     await sealing.stop();
@@ -198,6 +212,8 @@ function openResolver(configuration: Configuration) {
 type Sealing = {
   negotiator: ConstructorParameters<typeof Capture>[0]['negotiator'];
   blocks: ConstructorParameters<typeof Capture>[0]['blocks'];
+  /** Asks the peer of a pair of SAs whether it is there; without an answer its SAs go. */
+  probe: (childId: number) => void;
   /** Addresses whose block an earlier run left. */
   blocked: Uint8Array[];
   dataplane: RunningDaemon['dataplane'];
@@ -227,6 +243,7 @@ function openSealing(options: {
     return {
       negotiator: incapableNegotiator(`nothing can be sealed here: ${reason}`),
       blocks: { block: () => {}, unblock: () => {} },
+      probe: () => {},
       blocked: [],
       dataplane: { kind: 'none', kernel: probe.release, why: reason },
       stop: async () => {},
@@ -309,6 +326,7 @@ function openSealing(options: {
   return {
     negotiator,
     blocks,
+    probe: childId => negotiator.probe(childId),
     blocked: leftovers.blocked,
     dataplane: { kind: 'xfrm', kernel: probe.release },
     plane,

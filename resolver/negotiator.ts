@@ -166,6 +166,12 @@ export class IkeNegotiator implements Negotiator {
     this.#act((engine, now) => engine.close(standing.peer.id, now));
   }
 
+  /** Asks the peer whether it is still there (RFC 7296 §2.4). */
+  probe(childId: number): void {
+    const standing = this.#children.get(childId);
+    if (standing) this.#act((engine, now) => engine.probe(standing.peer.id, now));
+  }
+
   stands(childId: number): boolean {
     return this.#children.has(childId) && this.#options.plane.stands(childId);
   }

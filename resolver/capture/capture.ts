@@ -80,11 +80,11 @@ export class Capture {
   }
 
   /** Answers a question of class IN. Never rejects for anything that came from the network. */
-  async answer(question: CaptureQuestion): Promise<CaptureAnswer> {
+  async answer(question: CaptureQuestion, signal?: AbortSignal): Promise<CaptureAnswer> {
     switch (question.type) {
       case TYPE.A:
       case TYPE.AAAA:
-        return (await this.capture(question)).answer;
+        return (await this.capture(question, signal)).answer;
       case TYPE.ANY:
         return this.#any(question);
       case TYPE.HTTPS:
@@ -101,8 +101,12 @@ export class Capture {
   }
 
   /** The whole way of an address question, with its story. */
-  async capture(question: CaptureQuestion): Promise<{ answer: CaptureAnswer; story: Story }> {
-    const story = new Story(textOf(question.name), question.type, this.#options.now);
+  async capture(
+    question: CaptureQuestion,
+    signal?: AbortSignal,
+  ): Promise<{ answer: CaptureAnswer; story: Story }> {
+    const { now, unixNow } = this.#options;
+    const story = new Story(textOf(question.name), question.type, now, { unixNow: unixNow(), signal });
     const answer = await this.#captureAddresses(question, story);
     story.rcode = answer.rcode;
     story.ede = answer.ede ?? [];
@@ -226,7 +230,9 @@ export class Capture {
     const strict = actionAfterFailure(group) === 'refuse';
     const onFailure = (failure: NegotiationFailure): AddressStory =>
       // Where nobody tried, a good key may stand behind it: never clear.
-      strict || failure.code === 'busy' ? blocked(address, group, failure.text) : clear(failure.text);
+      strict || failure.code === 'busy' || finding.truncated
+        ? blocked(address, group, failure.text)
+        : clear(failure.text);
     if (job.index >= MAX_ADDRESSES) {
       drop();
       return onFailure({

@@ -35,10 +35,21 @@ export class Story {
   dnsMillis: number | undefined;
   ikeMillis: number | undefined;
   kernelMillis: number | undefined;
+  /** Unix milliseconds of the question. */
+  readonly askedAt: number;
+  /** Fires when nobody waits for the answer any more. */
+  readonly signal: AbortSignal | undefined;
   readonly #now: () => number;
   readonly #start: number;
 
-  constructor(name: string, type: number, now: () => number) {
+  constructor(
+    name: string,
+    type: number,
+    now: () => number,
+    asked: { unixNow: number; signal?: AbortSignal | undefined },
+  ) {
+    this.askedAt = asked.unixNow;
+    this.signal = asked.signal;
     this.name = name;
     this.type = type;
     this.#now = now;
@@ -86,6 +97,9 @@ export class Story {
   }
 }
 
+/** What an answer with hundreds of addresses tells of them, so that no zone can fill our memory. */
+const MAX_ADDRESSES = 16;
+
 /** The last story of each (name, type), the oldest forgotten beyond `maximum`. */
 export class Journal {
   readonly #stories = new Map<string, Story>();
@@ -96,6 +110,7 @@ export class Journal {
   }
 
   keep(story: Story): void {
+    if (story.addresses.length > MAX_ADDRESSES) story.addresses = story.addresses.slice(0, MAX_ADDRESSES);
     const key = `${story.name} ${story.type}`;
     this.#stories.delete(key);
     this.#stories.set(key, story);

@@ -27,6 +27,8 @@ export type KeyFinding = {
   state: KeyState;
   /** By precedence, lowest first (RFC 4025 §2.1); empty unless published. */
   records: Ipseckey[];
+  /** There are more that were not looked at. */
+  truncated?: boolean;
   /** In words, for the reader of EDE and `explain`. */
   why: string;
   /** The EDE code of a look-up that failed. */
@@ -58,15 +60,16 @@ export function readKeys(resolution: Resolution): KeyFinding {
     );
   }
   if (rdatas.length === 0) return none('absent', 'it provably has no key');
-  const records = rdatas
-    .slice(0, MAX_KEYS)
+  const known = rdatas
     .map(rdata => parseIpseckey(rdata))
     .filter(record => record !== undefined)
     .filter(record => record.algorithm >= 2 && record.algorithm <= 4 && record.publicKey.length > 0)
     .sort((a, b) => a.precedence - b.precedence);
+  const records = known.slice(0, MAX_KEYS);
   return {
     state: 'published',
     records,
+    truncated: known.length > records.length,
     why: records.length > 0 ? `${records.length} secure key(s)` : 'none of its keys is of a kind we know',
   };
 }

@@ -83,7 +83,8 @@ async function hold(
   story.step('hold', 'waiting for the negotiation');
   story.held = true;
   const timer = new AbortController();
-  const late = sleep(left, timer.signal).then((): Sealing => pending);
+  const signals = story.signal ? [timer.signal, story.signal] : [timer.signal];
+  const late = sleep(left, AbortSignal.any(signals)).then((): Sealing => pending);
   const settled = await Promise.race([pending.outcome, late]);
   timer.abort();
   return settled;

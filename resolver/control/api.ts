@@ -2,7 +2,7 @@
  * What the control socket speaks: HTTP/1.1 with JSON bodies over a unix socket.
  *
  *   GET  /status                      -> StatusReport
- *   GET  /explain?name=NAME[&type=A]  -> Explanation   (asks the name through the whole pipeline)
+ *   GET  /explain?name=NAME[&type=A]  -> Explanation   (of the last question; asks it now when there was none)
  *   POST /forget  ForgetTarget        -> ForgetResult
  *
  * An error is {error: string} with 4xx (the request is at fault) or 5xx (the daemon is). Times of day are ISO 8601 in
@@ -13,7 +13,7 @@ import type { Assurance, PolicyGroup } from '../capture/groups.ts';
 /** The daemon as the control socket sees it. */
 export interface ControlBackend {
   status(): StatusReport;
-  /** Asks the name through the whole pipeline; `type` is a mnemonic such as A or AAAA, default A. Aborted with the client. */
+  /** How the name was answered last; asked now when nobody did yet. `type`: A or AAAA. Aborted with the client. */
   explain(name: string, type: string, signal: AbortSignal): Promise<Explanation>;
   forget(target: ForgetTarget): ForgetResult | Promise<ForgetResult>;
 }
@@ -68,6 +68,8 @@ export type FailureStatus = {
 export type Explanation = {
   name: string;
   type: string;
+  /** When the question came of which this tells. */
+  askedAt: string;
   canonicalName?: string;
   group: PolicyGroup;
   assurance: Assurance;

@@ -128,6 +128,7 @@ function explanationOf(story: Story): Explanation {
   return {
     name: story.name,
     type: typeToText(story.type),
+    askedAt: new Date(story.askedAt).toISOString(),
     ...(story.canonicalName === undefined ? {} : { canonicalName: story.canonicalName }),
     group: story.group ?? 'private-or-clear',
     assurance: story.assurance(),

@@ -40,6 +40,7 @@ test('percentiles stand between their neighbours and do not mind the order', () 
 const told: Explanation = {
   name: 'p1.example',
   type: 'A',
+  askedAt: '2026-11-20T12:00:00.000Z',
   group: 'private-or-clear',
   assurance: 'authenticated',
   rcode: 'NOERROR',

@@ -195,6 +195,18 @@ describe('who may speak for an address', () => {
     }
   });
 
+  test('of many keys the preferred ones are tried; where not all were, nothing goes clear', async () => {
+    const many = (first: number) =>
+      Array.from({ length: 12 }, (_, i) => ({ key: keyNumber(100 + i), precedence: i === 11 ? first : 50 }));
+    const world = new World({});
+    world.zones.set('last.example.', { a: ['192.0.2.1'], keys: many(1) });
+    world.zones.set('none.example.', { a: ['192.0.2.2'], keys: many(99) });
+    world.holders.set('192.0.2.1', [keyNumber(111)]);
+    world.holders.set('192.0.2.2', [keyNumber(111)]);
+    assert.equal(outcomeOf(await world.ask('last.example.')), 'sealed');
+    assert.equal(outcomeOf(await world.ask('none.example.')), 'refuse');
+  });
+
   test('failure memory is per (address, key): a key that fails does not touch another key', async () => {
     const world = new World({ groups: { private: { cidrs: [], namePatterns: ['*.example'] } } });
     world.zones.set('evil.example.', { a: ['192.0.2.1'], keys: [{ key: K2 }] });
@@ -262,6 +274,23 @@ describe('holding', () => {
     const second = await world.ask('slow.example.');
     assert.equal(outcomeOf(second), 'refuse', 'patience counts from the beginning of the negotiation');
     assert.equal(world.negotiations.length, 1);
+  });
+
+  test('nobody waits any more: the hold ends at once, the negotiation goes on', async () => {
+    const world = new World({ default: 'private' });
+    world.zones.set('slow.example.', { a: ['192.0.2.1'], keys: [{ key: K1 }] });
+    const client = new AbortController();
+    const question = {
+      name: Name.parseText('slow.example.'),
+      type: TYPE.A,
+      dnssecOk: false,
+      checkingDisabled: false,
+    };
+    const asked = world.capture.capture(question, client.signal);
+    await settle();
+    client.abort();
+    assert.equal(outcomeOf(await asked), 'refuse');
+    assert.equal(world.capture.peers.running, 1);
   });
 
   test('A and AAAA, and every name with the same key and address, share one negotiation each', async () => {

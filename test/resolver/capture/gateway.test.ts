@@ -398,7 +398,7 @@ describe('a name whose address is behind a gateway', () => {
     } as unknown as Peers;
     const name = Name.parseText('bank.example.');
     const address = parseIpAddress(HOST)!;
-    const story = new Story('bank.example', TYPE.A, () => now);
+    const story = new Story('bank.example', TYPE.A, () => now, { unixNow: 0 });
     const ways = [1, 2, 3, 4, 5].map(last => ({ via: parseIpAddress(`198.51.100.${last}`)!, keys: [K1] }));
     const job = { address, asked: name, canonical: name, strict: true, speculation: undefined, story };
     const sleep = (millis: number) => {

@@ -86,7 +86,10 @@ test('up says where it listens, answers the control socket, and stops in order',
   // Twice, as Ctrl-C under npx does: the stop stays orderly.
   child.kill('SIGINT');
   child.kill('SIGINT');
-  assert.deepEqual(await once(child, 'close'), [0, null]);
+  // The second may find a process that has done all and is on its way out, where nobody catches signals any more.
+  const [code, signal] = await once(child, 'close');
+  assert.ok(code === 0 || (code === null && signal === 'SIGINT'), `${code} ${signal}`);
+  assert.match(log(), /"event":"stopped"/);
   assert.equal(existsSync(join(directory, 'run', 'control.sock')), false);
   assert.deepEqual(readdirSync(join(directory, 'state', 'keys')), [
     'ed25519.pem',

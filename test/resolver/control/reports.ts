@@ -44,6 +44,7 @@ export const statusReport: StatusReport = {
 export const explanation: Explanation = {
   name: 'www.example.org',
   type: 'A',
+  askedAt: '2026-11-20T12:00:00.000Z',
   canonicalName: 'web.example.net',
   group: 'private',
   assurance: 'blocked',
