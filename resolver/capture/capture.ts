@@ -76,7 +76,7 @@ export class Capture {
     this.#options = options;
     this.peers = new Peers(options);
     this.guards = new Guards(options);
-    this.speculations = new Speculations(options.negotiator);
+    this.speculations = new Speculations(options);
   }
 
   /** Answers a question of class IN. Never rejects for anything that came from the network. */

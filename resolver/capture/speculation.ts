@@ -5,15 +5,19 @@
  * and whatever else the answer waits for. What validation then refuses is cancelled; nothing is proven before IKE_AUTH.
  */
 import { formatIpAddress, type IpAddress } from '../address.ts';
+import { type IpseckeyGateway, parseIpseckey } from '../dns/ipseckey.ts';
 import type { Message } from '../dns/message.ts';
 import type { Name } from '../dns/name.ts';
 import { TYPE } from '../dns/types.ts';
 import type { Negotiation, Negotiator } from './interfaces.ts';
-import { effectiveAddress, isGroupAddress, isHostLocal } from './keys.ts';
+import { bytesEqual, effectiveAddress, isGroupAddress, isHostLocal } from './keys.ts';
 
 /** Bounds of unvalidated eagerness: per question and in all. */
 const MAX_PER_QUESTION = 4;
 const MAX_OPEN = 64;
+/** An address that somebody else's name points at must not hear from us with every question. */
+const COOL_DOWN_MILLIS = 10_000;
+const MAX_COOLING = 1_000;
 
 /** What has been seen for one question that is being answered. */
 export interface Speculation {
@@ -26,23 +30,26 @@ export interface Speculation {
 type Watch = {
   type: number;
   wanted: (address: IpAddress) => boolean;
-  hasKey: boolean;
+  gateways: IpseckeyGateway[];
   addresses: IpAddress[];
   begun: Map<string, Negotiation>;
 };
 
 export class Speculations {
   readonly #negotiator: Negotiator;
+  readonly #now: () => number;
   readonly #watches = new Map<string, Set<Watch>>();
+  readonly #cooling = new Map<string, number>();
   #open = 0;
 
-  constructor(negotiator: Negotiator) {
-    this.#negotiator = negotiator;
+  constructor(options: { negotiator: Negotiator; now: () => number }) {
+    this.#negotiator = options.negotiator;
+    this.#now = options.now;
   }
 
   /** Watches the upstream's answers for a question; `wanted` tells whether an address would be negotiated with at all. */
   open(name: Name, type: number, wanted: (address: IpAddress) => boolean): Speculation {
-    const watch: Watch = { type, wanted, hasKey: false, addresses: [], begun: new Map() };
+    const watch: Watch = { type, wanted, gateways: [], addresses: [], begun: new Map() };
     const watches = this.#watches.get(name.key) ?? new Set();
     this.#watches.set(name.key, watches.add(watch));
     return {
@@ -68,8 +75,13 @@ export class Speculations {
     const watches = this.#watches.get(name.key);
     if (!watches) return;
     for (const watch of watches) {
-      if (type === TYPE.IPSECKEY)
-        watch.hasKey ||= message.answer.some(record => record.type === TYPE.IPSECKEY);
+      if (type === TYPE.IPSECKEY) {
+        watch.gateways = message.answer
+          .filter(record => record.type === TYPE.IPSECKEY && !record.malformed)
+          .slice(0, MAX_PER_QUESTION)
+          .map(record => parseIpseckey(record.rdata)?.gateway)
+          .filter(gateway => gateway !== undefined);
+      }
       if (type === watch.type) {
         watch.addresses = message.answer
           .filter(record => record.type === type && !record.malformed)
@@ -77,7 +89,7 @@ export class Speculations {
           .map(record => effectiveAddress(record.rdata))
           .filter(address => address !== undefined);
       }
-      if (watch.hasKey) this.#begin(watch);
+      this.#begin(watch);
     }
   }
 
@@ -86,13 +98,29 @@ export class Speculations {
       const text = formatIpAddress(address);
       if (watch.begun.has(text) || this.#open >= MAX_OPEN) continue;
       if (isHostLocal(address) || isGroupAddress(address) || !watch.wanted(address)) continue;
+      if (!watch.gateways.some(gateway => maySpeakFor(gateway, address)) || !this.#cooled(text)) continue;
       watch.begun.set(text, this.#negotiator.begin(address));
       this.#open++;
     }
+  }
+
+  #cooled(text: string): boolean {
+    const now = this.#now();
+    if ((this.#cooling.get(text) ?? 0) > now) return false;
+    this.#cooling.delete(text);
+    this.#cooling.set(text, now + COOL_DOWN_MILLIS);
+    if (this.#cooling.size > MAX_COOLING) this.#cooling.delete(this.#cooling.keys().next().value!);
+    return true;
   }
 
   #release(watch: Watch, text: string): void {
     watch.begun.delete(text);
     this.#open--;
   }
+}
+
+/** Whether the record is likely to lead to a negotiation with the address itself, as far as the record alone tells. */
+function maySpeakFor(gateway: IpseckeyGateway, address: IpAddress): boolean {
+  if (gateway.kind === 'none' || gateway.kind === 'name') return true;
+  return bytesEqual(gateway.address, address.bytes);
 }
