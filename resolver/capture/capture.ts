@@ -167,8 +167,8 @@ export class Capture {
       story.addresses = found.map((address, i) => blocked(address, groupOf[i]!, 'policy group block'));
       return refuse(EDE.BLOCKED, `an address of ${question.name.toText()} is in the policy group block`);
     }
-    const away = found.filter(address => !this.#staysHere(address));
-    const asking = away.some(address => wantsKey(this.#groupOf(names, address)));
+    const here = found.map(address => this.#staysHere(address));
+    const asking = found.some((_, i) => !here[i] && wantsKey(groupOf[i]!));
     const finding = asking
       ? await this.#keys(question.name, addresses, keyResolution)
       : { state: 'absent' as const, records: [], why: 'its group asks for no key' };
@@ -180,6 +180,7 @@ export class Capture {
         this.#sealAddress({
           address,
           index,
+          here: here[index]!,
           group: groupOf[index]!,
           asked: question.name,
           canonical: addresses.canonicalName,
@@ -191,13 +192,15 @@ export class Capture {
     );
     story.addresses = verdicts;
     if (story.held) story.ikeMillis = story.elapsed() - story.dnsMillis - (story.kernelMillis ?? 0);
-    return this.#release(question, story, addresses, verdicts);
+    return this.#release(question, story, addresses, verdicts, here);
   }
 
   /** What becomes of one address: sealed, clear or refused, and why. */
   async #sealAddress(job: {
     address: IpAddress;
     index: number;
+    /** It is this host itself. */
+    here: boolean;
     group: PolicyGroup;
     asked: Name;
     canonical: Name;
@@ -211,7 +214,7 @@ export class Capture {
       return { address, answered: true, group, assurance: 'clear', why };
     };
     const drop = (): void => job.speculation?.cancel();
-    if (isHostLocal(address) || this.#options.local.isOurs(address)) {
+    if (job.here) {
       drop();
       return clear('it is this host itself');
     }
@@ -280,13 +283,13 @@ export class Capture {
     story: Story,
     addresses: Resolution,
     verdicts: AddressStory[],
+    here: boolean[],
   ): CaptureAnswer {
     const sealed = verdicts.filter(v => v.answered && v.assurance !== 'clear');
     // Where some addresses are sealed, those that failed in a group that wanted them sealed are left out.
     const whole = question.dnssecOk || sealed.length === 0;
-    const left = verdicts.map(v => {
-      const failed =
-        v.assurance === 'clear' && wantsKey(v.group) && v.why !== undefined && !this.#staysHere(v.address);
+    const left = verdicts.map((v, i) => {
+      const failed = v.assurance === 'clear' && wantsKey(v.group) && v.why !== undefined && !here[i];
       return !whole && failed ? { ...v, answered: false } : v;
     });
     const refusedOnes = left.filter(v => !v.answered);

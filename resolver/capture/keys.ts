@@ -61,7 +61,7 @@ export function readKeys(resolution: Resolution): KeyFinding {
   }
   if (rdatas.length === 0) return none('absent', 'it provably has no key');
   const known = rdatas
-    .map(rdata => parseIpseckey(rdata))
+    .map(recordOf)
     .filter(record => record !== undefined)
     .filter(record => record.algorithm >= 2 && record.algorithm <= 4 && record.publicKey.length > 0)
     .sort((a, b) => a.precedence - b.precedence);
@@ -188,8 +188,22 @@ function keyOf({ algorithm, publicKey }: Ipseckey): PublicKey {
 
 /** `SHA256:` and base64 over the algorithm number and the key field: how people and logs name a key. */
 export function fingerprintOf(key: PublicKey): string {
+  const known = fingerprints.get(key.data);
+  if (known?.algorithm === key.algorithm) return known.text;
   const hash = createHash('sha256').update(Uint8Array.of(key.algorithm)).update(key.data);
-  return `SHA256:${hash.digest('base64').replace(/=+$/, '')}`;
+  const text = `SHA256:${hash.digest('base64').replace(/=+$/, '')}`;
+  fingerprints.set(key.data, { algorithm: key.algorithm, text });
+  return text;
+}
+
+/** A cached answer is looked at with every question: its records are parsed, and their keys hashed, once. */
+const fingerprints = new WeakMap<Uint8Array, { algorithm: number; text: string }>();
+const parsed = new WeakMap<Uint8Array, { record: Ipseckey | undefined }>();
+
+function recordOf(rdata: Uint8Array): Ipseckey | undefined {
+  const known = parsed.get(rdata) ?? { record: parseIpseckey(rdata) };
+  parsed.set(rdata, known);
+  return known.record;
 }
 
 /** Fingerprints of the keys that the reverse zone securely gives this address for itself. */
