@@ -231,11 +231,11 @@ export class Capture {
         : { ...blocked(address, group, finding.why), code: finding.code };
     }
     const strict = actionAfterFailure(group) === 'refuse';
-    const onFailure = (failure: NegotiationFailure): AddressStory =>
+    const onFailure = ({ code: failure, text }: NegotiationFailure): AddressStory =>
       // Where nobody tried, a good key may stand behind it: never clear.
-      strict || failure.code === 'busy' || finding.truncated
-        ? blocked(address, group, failure.text)
-        : clear(failure.text);
+      strict || failure === 'busy' || finding.truncated
+        ? { ...blocked(address, group, text), failure }
+        : { ...clear(text), failure };
     if (job.index >= MAX_ADDRESSES) {
       drop();
       return onFailure({

@@ -6,6 +6,7 @@
  */
 import { formatIpAddress, type IpAddress } from '../address.ts';
 import type { Assurance, PolicyGroup } from './groups.ts';
+import type { NegotiationFailure } from './interfaces.ts';
 
 export type AddressStory = {
   address: IpAddress;
@@ -16,6 +17,8 @@ export type AddressStory = {
   /** The gateway that holds the key. */
   via?: IpAddress;
   why?: string;
+  /** How the negotiation failed, if one did. */
+  failure?: NegotiationFailure['code'];
   /** The EDE code that fits `why` (RFC 8914 §4). */
   code?: number | undefined;
 };

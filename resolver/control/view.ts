@@ -9,6 +9,7 @@ import { rcodeToText, TYPE, typeFromText, typeToText } from '../dns/types.ts';
 import type { LoadedIdentity } from '../identity/identity.ts';
 import type { CachedResolver } from '../stub/cache.ts';
 import type { Upstream } from '../upstream/upstream.ts';
+import { adviceFor } from './advice.ts';
 import type {
   ControlBackend,
   Explanation,
@@ -125,6 +126,7 @@ export class DaemonView implements ControlBackend {
 }
 
 function explanationOf(story: Story): Explanation {
+  const advice = adviceFor(story);
   return {
     name: story.name,
     type: typeToText(story.type),
@@ -152,5 +154,6 @@ function explanationOf(story: Story): Explanation {
       what,
       ...(detail === undefined ? {} : { detail }),
     })),
+    ...(advice === undefined ? {} : { advice }),
   };
 }
