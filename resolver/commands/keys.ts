@@ -101,7 +101,9 @@ function compare(records: PublishedRecord[], answers: RecordAnswer[], json: bool
     const expected = records.filter(({ owner }) => owner === answer.owner);
     const has = (rdata: Uint8Array) =>
       answer.rdatas.some(published => Buffer.compare(published, rdata) === 0);
-    const missing = expected.filter(({ rdata }) => !has(rdata)).map(({ text }) => text);
+    // Who does not answer has said nothing about any record.
+    const missing =
+      answer.error === undefined ? expected.filter(({ rdata }) => !has(rdata)).map(({ text }) => text) : [];
     const ours = (published: Uint8Array) =>
       expected.some(({ rdata }) => Buffer.compare(published, rdata) === 0);
     const foreign = answer.rdatas.filter(published => !ours(published)).length;
@@ -111,7 +113,7 @@ function compare(records: PublishedRecord[], answers: RecordAnswer[], json: bool
       server,
       error,
       authenticated,
-      published: expected.length - missing.length,
+      published: error === undefined ? expected.length - missing.length : 0,
       missing,
       foreign,
     };
@@ -127,7 +129,8 @@ function compare(records: PublishedRecord[], answers: RecordAnswer[], json: bool
       print(
         `${paint(fine ? 'ok' : 'not ok', fine ? 'green' : 'red')}  ${owner}: ${verdict} (asked ${server})`,
       );
-      if (!error && !authenticated) print('      the server does not say that it validated this (no AD)');
+      if (!error && !authenticated)
+        print('      not validated by that server (no AD); one that holds the zone never says so');
       for (const text of missing) print(`      missing: IPSECKEY ${text}`);
     }
   }

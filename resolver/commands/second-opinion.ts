@@ -78,7 +78,8 @@ async function askServer(owner: string, server: string, port: number): Promise<R
     const rdatas = records.map(({ data }) => new Uint8Array(data));
     return { owner, server, authenticated: answer.flag_ad, rdatas };
   } catch (error) {
-    return { ...none, error: (error as Error).message };
+    const { code, message } = error as NodeJS.ErrnoException;
+    return { ...none, error: code === undefined ? message : `the server cannot be reached: ${code}` };
   }
 }
 
