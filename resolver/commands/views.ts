@@ -4,6 +4,9 @@ import type { Explanation, FailureStatus, ForgetResult, PeerStatus, StatusReport
 import { EDE } from '../dns/types.ts';
 import { type Cell, paint, plain, type Style, size, span, table } from './terminal.ts';
 
+/** An answer older than this is told of as one from before. */
+const FRESH_MILLIS = 3_000;
+
 export function statusText(report: StatusReport, now: number): string {
   const upstreams = report.upstreams.map(({ address, healthy, rttMs }) => {
     const state = healthy
@@ -18,12 +21,17 @@ export function statusText(report: StatusReport, now: number): string {
     `Holdfast ${report.version}, up ${span(now - Date.parse(report.startedAt))}, process ${report.pid}`,
     `listening   ${report.listen.join(', ')}`,
     `upstream    ${upstreams.join(', ') || paint('none', 'red')}`,
-    `data plane  ${dataplane.kind === 'none' ? paint('none', 'yellow') : dataplane.kind}, ${dataplane.kernel}${dataplane.why ? ` (${plain(dataplane.why)})` : ''}`,
+    `data plane  ${dataplaneText(dataplane)}`,
     `identity    ${identity.name ?? 'our address'}`,
     ...identity.keys.map(({ algorithm, fingerprint }) => `            ${algorithm.padEnd(9)} ${fingerprint}`),
   ];
   const sections = [peersText(report.peers, now), failuresText(report.failures, now)];
   return [`${lines.join('\n')}\n`, ...sections.filter(section => section !== '')].join('\n');
+}
+
+function dataplaneText({ kind, kernel, why }: StatusReport['dataplane']): string {
+  if (kind !== 'none') return `${kind}, ${kernel}`;
+  return `${paint('none', 'yellow')}: ${why === undefined ? kernel : plain(why)}`;
 }
 
 function peersText(peers: PeerStatus[], now: number): string {
@@ -74,12 +82,15 @@ function assuranceCell(assurance: Assurance): { text: string; style: Style } {
   return { text: assurance, style: ASSURANCE_STYLE[assurance] };
 }
 
-export function explanationText(told: Explanation): string {
+/** `now`: Unix milliseconds, to say how old the answer is. */
+export function explanationText(told: Explanation, now: number = Date.now()): string {
   const { text, style } = assuranceCell(told.assurance);
   const alias =
     told.canonicalName && told.canonicalName !== told.name ? ` (alias of ${plain(told.canonicalName)})` : '';
+  const age = now - Date.parse(told.askedAt);
+  const when = age >= FRESH_MILLIS ? `, asked ${span(age)} ago` : '';
   const lines = [
-    `${paint(plain(told.name), 'bold')} ${told.type}${alias}: ${told.rcode}, ${paint(text, style)}, group ${told.group}, in ${millis(told.answerMs)}`,
+    `${paint(plain(told.name), 'bold')} ${told.type}${alias}: ${told.rcode}, ${paint(text, style)}, group ${told.group}, in ${millis(told.answerMs)}${when}`,
     ...told.ede.map(({ code, text }) => `  EDE ${code}${edeName(code)}: ${plain(text)}`),
   ];
   if (told.addresses.length > 0) {
@@ -102,7 +113,7 @@ export function explanationText(told: Explanation): string {
     ['kernel', told.kernelMs],
   ].flatMap(([what, ms]) => (ms === undefined ? [] : `${what} ${millis(ms as number)}`));
   lines.push('', ...steps);
-  if (parts.length > 0) lines.push('', `Of which ${parts.join(', ')}; these overlap.`);
+  if (parts.length > 1) lines.push('', `Of which ${parts.join(', ')}; these overlap.`);
   if (told.advice) lines.push('', plain(told.advice));
   return `${lines.join('\n')}\n`;
 }

@@ -1,7 +1,7 @@
 /**
  * Where settings come from: the file, the environment, the flags; and where each was found, for error messages.
  */
-import { isMap, isScalar, LineCounter, type Node, parseDocument } from 'yaml';
+import { isMap, isScalar, LineCounter, type Node, parseDocument, visit } from 'yaml';
 import { SETTINGS, type Setting } from './schema.ts';
 
 /** One thing that does not fit: where, which key, what was expected and found. */
@@ -56,9 +56,17 @@ export function readYaml(file: string, content: string): Sources {
   try {
     tree = document.toJS() ?? {};
   } catch (error) {
+    // What begins with * is an alias to YAML, and here it is always meant as a name.
+    let start = 0;
+    visit(document, {
+      Alias: (_, node) => {
+        start = node.range?.[0] ?? 0;
+        return visit.BREAK;
+      },
+    });
     throw new ConfigurationError([
       {
-        place: at(0),
+        place: at(start),
         found: `YAML that cannot be read: ${(error as Error).message}`,
         hint: 'quote what begins with *: "*.example.org"',
       },

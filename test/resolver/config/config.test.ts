@@ -157,7 +157,7 @@ test('YAML that cannot be read: the line, and the usual cause for a pattern with
   );
   assert.match(
     problemsOf(() => load('policy:\n  groups:\n    private:\n      - *.example.org\n'))[0]!,
-    /found YAML that cannot be read: .*\(quote what begins with \*: "\*\.example\.org"\)/,
+    /test\.yaml:4:9: found YAML that cannot be read: .*\(quote what begins with \*: "\*\.example\.org"\)/,
   );
   assert.match(problemsOf(() => load('state: a\nstate: b\n'))[0]!, /:2:1: found YAML .*unique/);
   assert.match(
