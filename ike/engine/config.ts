@@ -34,6 +34,8 @@ export type Retransmit = { firstMillis: number; factor: number; tries: number };
 export type Limits = {
   /** IKE SAs of every kind and state. */
   ikeSas: number;
+  /** Of these, with one address: above it nothing new is taken from there. */
+  ikeSasPerAddress: number;
   /** Requests of our own that are not established yet. */
   requests: number;
   /** Responder's SAs that are not authenticated yet, in all and per address. */
@@ -98,6 +100,7 @@ export function completeConfig(given: EngineConfig): Config {
 
 const defaultLimits: Limits = {
   ikeSas: 20_000,
+  ikeSasPerAddress: 512,
   requests: 4_096,
   halfOpen: 2_000,
   halfOpenPerAddress: 16,

@@ -14,7 +14,7 @@ import { addNonEspMarker } from '../wire/header.ts';
 import { addressKey, endpointText, identityKey, identityText } from './addresses.ts';
 import type { Config } from './config.ts';
 import { Cookies } from './cookies.ts';
-import { type CounterName, Counters, RateLimit } from './counters.ts';
+import { type CounterName, Counters, PerSource, RateLimit } from './counters.ts';
 import { Deadlines } from './deadlines.ts';
 import { type Attempt, type IkeSa, ownSpi } from './sa.ts';
 
@@ -45,6 +45,8 @@ export class Core {
   readonly #byIdentity = new Map<string, Set<IkeSa>>();
   /** By the fingerprint of the key that the peer proved. */
   readonly #byRemoteKey = new Map<string, Set<IkeSa>>();
+  readonly #sasOf = new PerSource();
+  readonly #halfOpenOf = new PerSource();
   readonly #childSpis = new Set<number>();
   #lastId = 0;
 
@@ -113,7 +115,10 @@ export class Core {
     this.sas.set(sa.id, sa);
     this.bySpi.set(ownSpi(sa), sa);
     addTo(this.#byAddress, addressKey(sa.remote.address), sa);
-    if (sa.halfOpen) this.halfOpen++;
+    this.#sasOf.add(sa.remote.address, 1);
+    if (!sa.halfOpen) return;
+    this.halfOpen++;
+    this.#halfOpenOf.add(sa.remote.address, 1);
   }
 
   /** Every SA with this address, in any state. */
@@ -132,12 +137,18 @@ export class Core {
   }
 
   halfOpenOf(address: IpAddress): number {
-    return this.toAddress(address).filter(sa => sa.halfOpen).length;
+    return this.#halfOpenOf.of(address);
+  }
+
+  ikeSasOf(address: IpAddress): number {
+    return this.#sasOf.of(address);
   }
 
   leaveHalfOpen(sa: IkeSa): void {
-    if (sa.halfOpen) this.halfOpen--;
+    if (!sa.halfOpen) return;
     sa.halfOpen = false;
+    this.halfOpen--;
+    this.#halfOpenOf.add(sa.remote.address, -1);
   }
 
   /** The peer is authenticated and our side is complete: tell, and forget what only the handshake needed. */
@@ -211,7 +222,8 @@ export class Core {
     old.announced = false;
     this.#unindex(old);
     old.id = this.newId();
-    this.deadlines.clearAll(old);
+    // A request of ours that is out on the old one goes on: without its answer no DELETE could follow it.
+    for (const why of ['keepalive', 'childless', 'rekeyed']) this.deadlines.clear(old, why);
     this.sas.set(old.id, old);
     this.open(fresh);
     if (fresh.nat.us) this.deadlines.set(fresh, 'keepalive', this.now + this.config.limits.keepaliveMillis);
@@ -233,7 +245,7 @@ export class Core {
     this.retire(sa, why);
     this.leaveHalfOpen(sa);
     this.deadlines.clearAll(sa);
-    this.bySpi.delete(ownSpi(sa));
+    if (this.bySpi.delete(ownSpi(sa))) this.#sasOf.add(sa.remote.address, -1);
     takeFrom(this.#byAddress, addressKey(sa.remote.address), sa);
     if (this.sas.get(sa.id) === sa) this.sas.delete(sa.id);
     sa.window = { nextOut: 0, nextIn: 0, queue: [] };

@@ -10,7 +10,7 @@ import { hostsOf, install, transportAllowed } from './child.ts';
 import type { Core } from './core.ts';
 import { answer, type Received } from './exchange.ts';
 import { chooseChild, chooseIke, offeredGroups, spiBytes, spiNumber } from './proposals.ts';
-import { type IkeSa, newWindow } from './sa.ts';
+import { type IkeSa, newWindow, ownSpi } from './sa.ts';
 import { narrow } from './selectors.ts';
 import { advance } from './states.ts';
 
@@ -23,6 +23,7 @@ import { advance } from './states.ts';
  * | N(REKEY_SA), SA, Ni, [KEi,] TSi, TSr | SA, Nr, [KEr,] TSi, TSr once the kernel has it               |
  * | SA, Ni, [KEi,] TSi, TSr              | the same where there is no Child SA, else N(NO_ADDITIONAL_SAS) |
  * | while we delete, or replaced already | N(TEMPORARY_FAILURE)                                         |
+ * | SA(IKE) while the SA before is there | N(TEMPORARY_FAILURE)                                         |
  *
  * The old SAs stay until the peer deletes them: make before break is the rekeying side's duty.
  */
@@ -69,7 +70,8 @@ function createChild(
     return;
   }
   const ke = findPayload(payloads, 'KE');
-  const choice = chooseChild(offer, core.config.childProposals, ke?.group);
+  const takesGroup = !ke || offeredGroups(core.config.ikeProposals).includes(ke.group);
+  const choice = takesGroup ? chooseChild(offer, core.config.childProposals, ke?.group) : undefined;
   if (!choice) {
     const group = ke && wantedGroup(core, offer, ke.group);
     if (group === undefined) refuse(core, sa, notify(NotifyType.NO_PROPOSAL_CHOSEN));
@@ -138,6 +140,11 @@ export function createdChildInstalled(core: Core, sa: IkeSa, error: string | und
  * For the caller it stays the same IKE SA: the new one takes over id, Child SAs and identities.
  */
 function rekeyIke(core: Core, sa: IkeSa, payloads: Payload[], offer: Proposal[], ni: Uint8Array): void {
+  // Each leaves an old SA behind for a while: at most one of these per peer, however often it asks.
+  if (sa.replaces !== undefined && core.bySpi.has(sa.replaces)) {
+    refuse(core, sa, notify(NotifyType.TEMPORARY_FAILURE));
+    return;
+  }
   const ke = findPayload(payloads, 'KE');
   const choice = ke && chooseIke(offer, core.config.ikeProposals, ke.group);
   if (!ke || !choice || choice.answer.spi.length !== 8 || choice.answer.spi.every(byte => byte === 0)) {
@@ -174,6 +181,7 @@ function rekeyIke(core: Core, sa: IkeSa, payloads: Payload[], offer: Proposal[],
     ...spis,
     role: 'responder',
     state: 'established',
+    replaces: ownSpi(sa),
     createdAt: core.now,
     secure: {
       suite,
@@ -185,7 +193,9 @@ function rekeyIke(core: Core, sa: IkeSa, payloads: Payload[], offer: Proposal[],
     deadlines: new Map(),
   };
   core.takeOver(sa, fresh);
-  core.deadlines.set(sa, 'rekeyed', core.now + core.config.limits.childlessMillis);
+  const { childlessMillis } = core.config.limits;
+  core.deadlines.set(sa, 'rekeyed', core.now + childlessMillis);
+  if (fresh.children.length === 0) core.deadlines.set(fresh, 'childless', core.now + childlessMillis);
   core.log('info', 'rekeyed', { id: fresh.id });
 }
 

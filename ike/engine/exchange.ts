@@ -6,6 +6,7 @@ import { equalBytes } from '../wire/bytes.ts';
 import { WireError } from '../wire/error.ts';
 import type { Header } from '../wire/header.ts';
 import { type Message, type Payload, parsePayloads } from '../wire/payloads.ts';
+import { sameAddress } from './addresses.ts';
 import type { Core } from './core.ts';
 import type { IkeSa, Purpose } from './sa.ts';
 
@@ -172,8 +173,10 @@ function decrypt(message: Message, opener: Opener) {
 }
 
 /**
- * A request that we took already. The same bytes get the same answer, to where the answer went before: a copy replayed
- * from elsewhere earns its sender nothing. Of a fragmented request only the first fragment counts (RFC 7383 §2.6.1).
+ * A request that we took already. The same bytes get the same answer: at the peer's address to where this copy came from
+ * (RFC 7296 §2.11), for whoever brought us a copy first from elsewhere must not keep the answer from the peer; otherwise to
+ * where the answer went before: a copy replayed from elsewhere earns its sender nothing. Of a fragmented request only the
+ * first fragment counts (RFC 7383 §2.6.1).
  */
 function repeatAnswer(core: Core, sa: IkeSa, message: Message, from: Path): void {
   const { answered } = sa.window;
@@ -187,7 +190,8 @@ function repeatAnswer(core: Core, sa: IkeSa, message: Message, from: Path): void
     return;
   }
   core.count('answerRepeated');
-  for (const bytes of answered.messages) core.send(bytes, answered.local, answered.remote);
+  const to = sameAddress(from.remote.address, sa.remote.address) ? from : answered;
+  for (const bytes of answered.messages) core.send(bytes, to.local, to.remote);
 }
 
 /** Anyone can send fragments to a half-open SA; no message of two raw-key peers comes near this. */

@@ -1,5 +1,6 @@
 import { equalBytes } from '../wire/bytes.ts';
 import { createHash } from 'node:crypto';
+import { groupAlgorithm } from '../crypto/algorithms.ts';
 import { generateKeyShare } from '../crypto/key-exchange.ts';
 import { ExchangeType, NotifyType } from '../wire/numbers.ts';
 import { invalidKePayload, type NotifyPayload, notify } from '../wire/notify.ts';
@@ -24,6 +25,9 @@ import { type IkeSa, newWindow, type ResponderHandshake } from './sa.ts';
  * | SA, KE, Ni                       | SA, KE, Nr                | init-answered  |
  */
 
+/** The request is kept until IKE_AUTH has been checked against it; those of real peers have some 2,000 bytes at most. */
+const maximumInitBytes = 8_192;
+
 /** HDR(A,0), [N(COOKIE),] SAi1, KEi, Ni, N(…)  --> */
 export function receiveInitRequest(core: Core, message: Message, from: Path): void {
   const { spiInitiator } = message.header;
@@ -44,7 +48,11 @@ export function receiveInitRequest(core: Core, message: Message, from: Path): vo
     core.drop('droppedStranger', from.remote);
     return;
   }
-  const { payloads } = message;
+  const { payloads, bytes } = message;
+  if (bytes.length > maximumInitBytes) {
+    core.drop('droppedMalformed', from.remote, `IKE_SA_INIT request of ${bytes.length} bytes`);
+    return;
+  }
   const offer = findPayload(payloads, 'SA')?.proposals;
   const ke = findPayload(payloads, 'KE');
   const ni = findPayload(payloads, 'NONCE')?.data;
@@ -61,6 +69,10 @@ export function receiveInitRequest(core: Core, message: Message, from: Path): vo
   const { suite } = choice;
   if (suite.group !== ke.group) {
     answerWithNotify(core, spiInitiator, from, invalidKePayload(suite.group));
+    return;
+  }
+  if (ke.data.length !== groupAlgorithm(suite.group)?.publicBytes) {
+    core.drop('droppedMalformed', from.remote, `KEi of ${ke.data.length} bytes`);
     return;
   }
 
@@ -91,7 +103,7 @@ export function receiveInitRequest(core: Core, message: Message, from: Path): vo
     share,
     peerKe: ke.data,
     suite,
-    initRequest: message.bytes,
+    initRequest: bytes,
     initResponse,
     ...(peer.peerHashes ? { peerHashes: peer.peerHashes } : {}),
   };
@@ -143,7 +155,8 @@ function admitted(
     core.drop('droppedHalfOpenLimit', from.remote);
     return false;
   }
-  if (core.sas.size >= limits.ikeSas) {
+  // Whoever has a name and a key of his own can have as many proven SAs as he likes.
+  if (core.sas.size >= limits.ikeSas || core.ikeSasOf(from.remote.address) >= limits.ikeSasPerAddress) {
     core.drop('droppedSaLimit', from.remote);
     return false;
   }

@@ -28,6 +28,8 @@ export type IkeSa = {
   remote: Endpoint;
   /** The peer is a gateway: whose traffic its Child SAs carry. */
   readonly protects?: Hosts;
+  /** Our SPI of the IKE SA that it came from by rekeying. */
+  readonly replaces?: bigint;
   readonly createdAt: number;
   localIdentity: Identity;
   remoteIdentity?: Identity;

@@ -77,6 +77,28 @@ test('child rekey with a key exchange of its own', () => {
   assert.deepEqual(ours.initiator, [...bob.installed.values()].at(-1)!.inbound.cipher);
 });
 
+/* What strongSwan and libreswan ask for first with PFS may be a group that we do not do. */
+test('child rekey with the key exchange of a group that is not ours', () => {
+  for (const [also, expected] of [
+    [14, NotifyType.INVALID_KE_PAYLOAD],
+    [16, NotifyType.NO_PROPOSAL_CHOSEN],
+  ] as const) {
+    const { bob } = pair();
+    const peer = new ScriptedPeer(bob).establish();
+    const request = rekeyChild(peer, 0x1234_5678, 0xaaaa_0001, [
+      { kind: 'KE', group: 15, data: new Uint8Array(384).fill(3) },
+    ]);
+    for (const payload of request) {
+      if (payload.kind !== 'SA') continue;
+      for (const { transforms } of payload.proposals) {
+        transforms.push({ type: 4, id: 15 }, { type: 4, id: also });
+      }
+    }
+    assert.deepEqual(kindsOf(peer.request(ExchangeType.CREATE_CHILD_SA, request)), [expected]);
+    assert.deepEqual(kindsOf(peer.request(ExchangeType.INFORMATIONAL, [])), []);
+  }
+});
+
 test('what cannot be rekeyed is said to be so', () => {
   const { bob } = pair();
   const peer = new ScriptedPeer(bob).establish();
@@ -150,6 +172,42 @@ test('IKE rekey: the Child SA moves over, the id stays, the old SA goes', () => 
     'TSr',
   ]);
   assert.equal(old.spiResponder, peer.spiResponder);
+});
+
+test('IKE rekey after IKE rekey: what is kept of the old ones is bounded', () => {
+  const { network, bob } = pair();
+  let peer = new ScriptedPeer(bob).establish();
+  let refused = 0;
+  for (let spi = 1n; spi <= 50n; spi++) {
+    const fresh = peer.rekeyIke(spi);
+    if (!fresh) refused++;
+    peer = fresh ?? peer;
+  }
+  assert.equal(refused, 49);
+  assert.equal(bob.counter('nowIkeSas'), 2);
+  network.pass(60_000, true);
+  assert.ok(peer.rekeyIke(99n), 'possible again when the old one is gone');
+  assert.equal(bob.installed.size, 1);
+});
+
+test('IKE rekey without a Child SA does not make it live longer', () => {
+  const { network, bob } = pair();
+  const peer = new ScriptedPeer(bob).establish();
+  peer.request(ExchangeType.INFORMATIONAL, [{ kind: 'D', protocol: 3, spis: [0x1234_5678] }]);
+  assert.ok(peer.rekeyIke(1n));
+  network.pass(120_000, true);
+  assert.deepEqual(bob.states(), []);
+});
+
+test('IKE rekey while a request of ours is out: the old SA ends nevertheless', () => {
+  const { network, bob } = pair();
+  const peer = new ScriptedPeer(bob).establish();
+  bob.run(bob.engine.probe(bob.engine.ikeSas()[0]!.id, network.now));
+  network.queue = [];
+  assert.ok(peer.rekeyIke(1n));
+  network.pass(120_000, true);
+  assert.deepEqual(bob.states(), ['established']);
+  assert.equal(bob.installed.size, 1);
 });
 
 test('after the peer deleted its only Child SA it may make another, or the IKE SA is closed', () => {

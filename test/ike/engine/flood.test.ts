@@ -57,6 +57,56 @@ test('one address cannot take all the room, cookies or not', () => {
   assert.equal(other.exchange(other.composeInit()).length, 1);
 });
 
+test('a /64, which one host can have for itself, counts as four addresses', () => {
+  const { network, bob } = pair({ bob: { limits: { halfOpenPerAddress: 5, cookieFromPerAddress: 100 } } });
+  const ask = (address: string, i: number) => {
+    const peer = new ScriptedPeer(bob);
+    peer.spiInitiator = BigInt(i);
+    peer.local = { address: ip(address), port: 500 };
+    return peer.exchange(peer.composeInit()).length;
+  };
+  let answered = 0;
+  for (let i = 1; i <= 50; i++) answered += ask(`20010db800000001::${i}`, i);
+  assert.equal(answered, 20);
+  assert.equal(ask('20010db800000002::1', 51), 1);
+  network.pass(31_000);
+  assert.equal(ask('20010db800000001::99', 52), 1);
+});
+
+test('who has keys of his own cannot take all the room with them', () => {
+  const { network, bob } = pair({ bob: { limits: { ikeSasPerAddress: 10 } } });
+  const connect = (i: number) => {
+    const peer = new ScriptedPeer(bob);
+    peer.spiInitiator = BigInt(i);
+    if (peer.exchange(peer.composeInit()).length === 0) return false;
+    // The same bytes again get the same answer.
+    peer.init().request(ExchangeType.IKE_AUTH, peer.authPayloads(keys.ed25519, 0x1000_0000 + i));
+    return true;
+  };
+  for (let i = 1; i <= 30; i++) connect(i);
+  assert.ok(bob.counter('nowIkeSas') <= 10);
+  assert.ok(bob.counter('droppedSaLimit') > 0);
+  const other = new ScriptedPeer(bob);
+  other.local = { address: ip('10.9.0.67'), port: 500 };
+  assert.equal(other.exchange(other.composeInit()).length, 1);
+  bob.run(bob.engine.closeAll(network.now));
+  network.pass(60_000, true);
+  assert.equal(bob.counter('nowIkeSas'), 0);
+  assert.equal(connect(99), true, 'what is gone does not count');
+});
+
+test('nothing is kept of an IKE_SA_INIT request that is huge or has an impossible KE', () => {
+  const { bob } = pair();
+  const peer = new ScriptedPeer(bob);
+  const huge = [...peer.initPayloads(), { kind: 'V' as const, data: new Uint8Array(60_000) }];
+  const short = peer
+    .initPayloads()
+    .map(payload => (payload.kind === 'KE' ? { ...payload, data: new Uint8Array(31) } : payload));
+  for (const payloads of [huge, short]) assert.deepEqual(peer.exchange(peer.composeInit(payloads)), []);
+  assert.equal(bob.counter('nowIkeSas'), 0);
+  assert.equal(bob.counter('droppedMalformed'), 2);
+});
+
 test('a cookie is good for one address, SPI and nonce, and for two minutes', () => {
   const { network, bob } = pair({ bob: { limits: { cookieFrom: 0 } } });
   const ask = (peer: ScriptedPeer, cookie?: Uint8Array) => {

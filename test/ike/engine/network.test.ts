@@ -1,7 +1,10 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import fc from 'fast-check';
-import { assertConnected, type Datagram, keys, pair } from './pair.ts';
+import type { Endpoint } from '../../../ike/types.ts';
+import { ExchangeType } from '../../../ike/wire/numbers.ts';
+import { assertConnected, type Datagram, ip, keys, pair } from './pair.ts';
+import { ScriptedPeer } from './scripted-peer.ts';
 
 /* What UDP does to datagrams: loses, repeats, reorders and delays them. */
 
@@ -141,4 +144,21 @@ test('loss, duplication, reordering, delay: one result per request, pairs that f
     }),
     { numRuns: 300, seed: 4711 },
   );
+});
+
+/* RFC 7296 §2.11: answers go to where the request came from. */
+test('a copy of a request that overtakes it from elsewhere does not take the answer from the peer', () => {
+  const { network, bob } = pair();
+  const peer = new ScriptedPeer(bob).establish();
+  const probe = peer.compose(ExchangeType.INFORMATIONAL, []);
+  const answeredTo = (from: Endpoint) => {
+    const before = network.sent.length;
+    peer.exchange(probe, from);
+    return network.sent.slice(before).map(({ remote }) => remote);
+  };
+  const elsewhere = { address: ip('10.9.0.99'), port: 500 };
+  answeredTo(elsewhere);
+  assert.deepEqual(answeredTo(peer.local), [peer.local]);
+  const otherPort = { ...peer.local, port: 1024 };
+  assert.deepEqual(answeredTo(otherPort), [otherPort], 'its NAT gave it another port');
 });

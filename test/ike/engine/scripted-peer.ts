@@ -1,7 +1,7 @@
 import { type ChildSuite, Encr, Group, type IkeSuite, Prf } from '../../../ike/crypto/algorithms.ts';
 import { chooseSigner, ourHashAlgorithms, signAuth, signedOctets } from '../../../ike/crypto/auth.ts';
 import { deriveShared, generateKeyShare } from '../../../ike/crypto/key-exchange.ts';
-import { deriveIkeKeys, type IkeKeys, skeyseed } from '../../../ike/crypto/prf.ts';
+import { deriveIkeKeys, type IkeKeys, skeyseed, skeyseedRekey } from '../../../ike/crypto/prf.ts';
 import { Opener, openMessage, Sealer, sealMessage } from '../../../ike/crypto/seal.ts';
 import type { Endpoint, LocalKey } from '../../../ike/types.ts';
 import { identityPayload } from '../../../ike/wire/identity.ts';
@@ -148,6 +148,32 @@ export class ScriptedPeer {
     const [answer] = this.exchange(this.compose(exchangeType, payloads));
     this.messageId++;
     return answer && this.read(answer);
+  }
+
+  /** HDR, SK {SA, Ni, KEi} -->  <-- HDR, SK {SA, Nr, KEr}: who goes on in the new IKE SA; undefined when refused. */
+  rekeyIke(spiInitiator: bigint): ScriptedPeer | undefined {
+    const { random, suite } = this;
+    const share = generateKeyShare(Group.CURVE25519, random);
+    const ni = random(32);
+    const spi = new Uint8Array(8);
+    new DataView(spi.buffer).setBigUint64(0, spiInitiator);
+    const proposal = { encr: [[20, 256]] as [number, number][], integ: [], prf: [5], groups: [31] };
+    const answer = this.request(ExchangeType.CREATE_CHILD_SA, [
+      { kind: 'SA', proposals: offerIke([proposal], Group.CURVE25519, spi) },
+      { kind: 'NONCE', data: ni },
+      { kind: 'KE', group: Group.CURVE25519, data: share.publicValue },
+    ])!;
+    const theirs = findPayload(answer, 'SA')?.proposals[0]?.spi;
+    if (!theirs) return undefined;
+    const spiResponder = new DataView(theirs.buffer, theirs.byteOffset).getBigUint64(0);
+    const nr = findPayload(answer, 'NONCE')!.data;
+    const shared = deriveShared(share, findPayload(answer, 'KE')!.data);
+    const seed = skeyseedRekey(suite.prf, this.ikeKeys.skD, shared, ni, nr);
+    const ikeKeys = deriveIkeKeys(suite, seed, { ni, nr, spiInitiator, spiResponder });
+    const sealer = new Sealer(suite, ikeKeys.initiator, random);
+    const opener = new Opener(suite, ikeKeys.responder);
+    const fresh = new ScriptedPeer(this.to);
+    return Object.assign(fresh, { random, spiInitiator, spiResponder, ikeKeys, sealer, opener });
   }
 
   read(answer: Uint8Array): Payload[] {
