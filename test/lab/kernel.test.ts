@@ -44,7 +44,15 @@ test('the key field of an IPSECKEY record is the key that was generated', () => 
 
 test('every address that a zone publishes is some host of the topology, except that of dead.example', () => {
   const ring = generateKeys();
-  const all = zones({ alice: ring, bob: ring, bank: ring, gate: ring, mallory: ring, stranger: ring });
+  const all = zones({
+    alice: ring,
+    bob: ring,
+    carol: ring,
+    bank: ring,
+    gate: ring,
+    mallory: ring,
+    stranger: ring,
+  });
   const owned = new Set(topologySteps().flatMap(step => /addr add ([^/]+)/.exec(step)?.[1] ?? []));
   for (const line of all.flatMap(zone => zone.lines)) {
     const [owner, type, address] = line.split(' ');

@@ -10,10 +10,10 @@ import {
 } from './topology.ts';
 
 /**
- * Key rings by party. `gate` speaks for carol, who is behind it. `stranger` is nobody in the lab: its key is published
+ * Key rings by party. `carol` is behind a NAT or, doing no IPsec herself, behind `gate`, which speaks for her then. `stranger` is nobody in the lab: its key is published
  * where another's should be.
  */
-export type Parties = Record<'alice' | 'bob' | 'bank' | 'gate' | 'mallory' | 'stranger', KeyRing>;
+export type Parties = Record<'alice' | 'bob' | 'carol' | 'bank' | 'gate' | 'mallory' | 'stranger', KeyRing>;
 
 /** A zone as written; `signed: false` is delegated without DS. */
 export type ZoneText = { origin: string; lines: string[]; signed: boolean; nsec3?: boolean };
@@ -36,7 +36,7 @@ export const bobNames: string[] = [
 ];
 
 export function zones(parties: Parties): ZoneText[] {
-  const { alice, bob, bank, gate, mallory, stranger } = parties;
+  const { alice, bob, carol, bank, gate, mallory, stranger } = parties;
   const at = (owner: string, last: number, ...records: string[]) =>
     [`A 10.9.0.${last}`, `AAAA fd09::${last}`, ...records].map(record => `${owner} ${record}`);
   const every = (keys: KeyRing) => keyKinds.map((kind, i) => ipseckey(keys[kind], 10 * (i + 1)));
@@ -49,6 +49,8 @@ export function zones(parties: Parties): ZoneText[] {
         ...at('alice', 1, ...every(alice)),
         ...at('bob', 2, ...every(bob)),
         'alias CNAME bob',
+        `carol A ${gateAddress}`,
+        ...every(carol).map(record => `carol ${record}`),
         ...keyKinds.flatMap(kind => at(kind, 2, ipseckey(bob[kind]))),
         ...at('plain', plainAddress),
         ...at('keyless', 2),

@@ -26,6 +26,7 @@ const packages: DebianPackage[] = [
   { name: 'bind9-dnsutils', file: 'usr/bin/dig', for: 'a client' },
   { name: 'curl', file: 'usr/bin/curl', for: 'a client' },
   { name: 'iputils-ping', file: 'usr/bin/ping', for: 'a client' },
+  { name: 'iptables', file: 'usr/sbin/xtables-legacy-multi', for: 'the NAT before carol' },
   { name: 'tcpdump', file: 'usr/bin/tcpdump', for: 'the captures' },
   { name: 'strongswan-charon', file: 'usr/lib/ipsec/charon', for: 'the IKEv2 peer' },
   { name: 'strongswan-swanctl', file: 'usr/sbin/swanctl', for: 'its configuration' },

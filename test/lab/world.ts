@@ -15,6 +15,7 @@ export function writeWorld(folder: string): void {
   const parties: Parties = {
     alice: generateKeys(),
     bob: generateKeys(),
+    carol: generateKeys(),
     bank: generateKeys(),
     gate: generateKeys(),
     mallory: generateKeys(),
@@ -22,8 +23,8 @@ export function writeWorld(folder: string): void {
   };
   writeDns(folder, signZones(join(folder, 'zones'), zones(parties)));
   for (const [party, keys] of Object.entries(parties)) writeKeys(join(folder, 'keys'), party, keys);
-  const { alice, bob, bank, gate, mallory } = parties;
-  writeStrongSwan(join(folder, 'bob'), { bob, bank }, { alice }, bobConnections());
+  const { alice, bob, carol, bank, gate, mallory } = parties;
+  writeStrongSwan(join(folder, 'bob'), { bob, bank }, { alice, carol }, bobConnections());
   const gated = accept('gated.example', ['gate-ed25519']);
   writeStrongSwan(join(folder, 'natr'), { gate }, { alice }, [{ ...gated, protects: carolAddress }]);
   writeStrongSwan(join(folder, 'alice'), { alice }, { bob }, aliceConnections());
@@ -34,6 +35,7 @@ export function writeWorld(folder: string): void {
   ]);
   writeHoldfast(join(folder, 'alice.yaml'), folder, 'alice');
   writeHoldfast(join(folder, 'bob.yaml'), folder, 'bob');
+  writeHoldfast(join(folder, 'carol.yaml'), folder, 'carol');
 }
 
 /** A connection that answers alice in the name of `id`; an initiator of the same name can start it towards her. */
@@ -55,7 +57,12 @@ function bobConnections(): Connection[] {
       };
     }),
   );
-  return [...named, accept('bank.example', ['bank-ed25519']), ...outward];
+  const carol: Connection = {
+    ...accept('bob.example', ['bob-ed25519']),
+    name: 'bob-for-carol',
+    remote: { id: 'carol.example', keys: everyKey('carol') },
+  };
+  return [...named, carol, accept('bank.example', ['bank-ed25519']), ...outward];
 }
 
 /** strongSwan at alice's place, where a test wants to see two strongSwans. */
@@ -114,7 +121,7 @@ remote-control:
   );
 }
 
-function writeHoldfast(file: string, folder: string, party: 'alice' | 'bob'): void {
+function writeHoldfast(file: string, folder: string, party: 'alice' | 'bob' | 'carol'): void {
   const configuration = {
     listen: ['127.0.0.1:53', '[::1]:53'],
     upstream: ['10.9.0.54:53'],
