@@ -38,7 +38,6 @@ export class Denial {
   readonly #limits: Work['limits'];
   readonly #nsecs: OwnedNsec[] = [];
   readonly #chains: Nsec3Chain[] = [];
-  #tooManyIterations = false;
   #complaint: ExtendedError | undefined;
   /** SOA, NSEC and NSEC3 RRsets that were verified, TTLs capped. */
   readonly rrsets: Rrset[] = [];
@@ -70,26 +69,31 @@ export class Denial {
       denial.#add(rrset, nsec3s);
     }
     for (const entries of nsec3s.values()) denial.#chains.push(new Nsec3Chain(zone, entries, work));
+    denial.#chains.sort((a, b) => a.iterations - b.iterations);
     return denial;
   }
 
   /**
    * Whether an empty answer for (name, type) is proven, and as what: what the proof says outweighs the RCODE,
    * which nobody signs; but a NOERROR is never proven by an NXDOMAIN proof alone.
+   *
+   * A proof with more NSEC3 iterations than we like is insecure (RFC 9276 §3.2), but it has to be one: otherwise any
+   * NSEC3 of such a zone could deny all that is there. Throws WorkExceeded where hashing costs too much.
    */
   async ofAnswer(name: Name, type: number, nxdomain: boolean): Promise<DenialResult> {
-    if (this.#tooManyIterations) return this.#iterations(nxdomain ? 'nxdomain' : 'nodata');
     if (nxdomain) {
       if (nsecProvesNxdomain(this.#nsecs, name, this.#zone)) return { status: 'secure', outcome: 'nxdomain' };
       for (const chain of this.#chains) {
         const status = await chain.provesNxdomain(name);
-        if (status !== undefined) return { status, outcome: 'nxdomain' };
+        if (status !== undefined) return { ...this.#strength(chain, status), outcome: 'nxdomain' };
       }
     }
     if (nsecProvesNodata(this.#nsecs, name, type, this.#zone)) return { status: 'secure', outcome: 'nodata' };
     for (const chain of this.#chains) {
       const status = await chain.provesNodata(name, type);
-      if (status === 'secure' || (status === 'insecure' && !nxdomain)) return { status, outcome: 'nodata' };
+      if (status === 'secure' || (status === 'insecure' && !nxdomain)) {
+        return { ...this.#strength(chain, status), outcome: 'nodata' };
+      }
     }
     return this.#unproven(nxdomain ? `${name.toText()} does not exist` : `${name.toText()} has no such data`);
   }
@@ -101,18 +105,16 @@ export class Denial {
   ): Promise<
     { status: 'secure' | 'insecure'; ede?: ExtendedError } | { status: 'bogus'; ede: ExtendedError }
   > {
-    if (this.#tooManyIterations) return this.#iterations('nodata');
     if (nsecProvesNoCloser(this.#nsecs, name, closest, this.#zone)) return { status: 'secure' };
     for (const chain of this.#chains) {
       const status = await chain.provesNoCloser(name, closest);
-      if (status !== undefined) return { status };
+      if (status !== undefined) return this.#strength(chain, status);
     }
     return this.#unproven(`nothing is closer to ${name.toText()} than the wildcard that answered`);
   }
 
   /** What is said of a zone cut at `name`. */
   async ofDs(name: Name): Promise<DsDenial | { status: 'bogus'; ede: ExtendedError }> {
-    if (this.#tooManyIterations) return 'noDs'; // RFC 9276 §3.2: as if the delegation were insecure
     const byNsec = nsecDsStatus(this.#nsecs, name, this.#zone);
     if (byNsec !== undefined) return byNsec;
     for (const chain of this.#chains) {
@@ -134,16 +136,19 @@ export class Denial {
         if (nsec3 === undefined || ownerHash === undefined) continue;
         if (nsec3.hashAlgorithm !== 1 || nsec3.flags > 1 || nsec3.nextHash.length !== ownerHash.length)
           continue;
-        if (nsec3.iterations > this.#limits.nsec3Iterations) this.#tooManyIterations = true;
         const parameters = `${nsec3.iterations} ${Buffer.from(nsec3.salt).toString('hex')}`;
         nsec3s.set(parameters, [...(nsec3s.get(parameters) ?? []), { ownerHash, nsec3 }]);
       }
     }
   }
 
-  #iterations(outcome: 'nodata' | 'nxdomain'): DenialResult & { status: 'insecure' } {
+  #strength(
+    { iterations }: Nsec3Chain,
+    status: 'secure' | 'insecure',
+  ): { status: 'secure' | 'insecure'; ede?: ExtendedError } {
+    if (iterations <= this.#limits.nsec3Iterations) return { status };
     const text = `${this.#zone.toText()} uses more than ${this.#limits.nsec3Iterations} NSEC3 iterations`;
-    return { status: 'insecure', outcome, ede: { code: EDE.UNSUPPORTED_NSEC3_ITERATIONS, text } };
+    return { status: 'insecure', ede: { code: EDE.UNSUPPORTED_NSEC3_ITERATIONS, text } };
   }
 
   #unproven(claim: string): { status: 'bogus'; ede: ExtendedError } {

@@ -155,7 +155,8 @@ export class MessageJudge {
     const nsecs = seen.filter(rrset => rrset.type !== TYPE.SOA);
     for (const signer of this.#signers([...nsecs, ...seen], governed, nxdomain)) {
       const trust = await this.#chain.ofSigner(signer, this.#work);
-      // RFC 6840 §5.10, accept any success: a zone above the closest anchor may prove that there is nothing, no more.
+      // RFC 6840 §5.10: a zone above the closest anchor may prove that there is nothing, no more, and only while that
+      // anchor has no zone that answers: what the public says of a private zone must not deny its names.
       const above = !this.#chain.mayJudge(signer, governed);
       let step: Step;
       if (trust.status === 'secure') {
@@ -168,7 +169,7 @@ export class MessageJudge {
       } else {
         step = { kind: 'end', outcome: claimed, verdict: trust.status, ede: trust.ede, ...unverified };
       }
-      if (above && step.verdict !== 'secure') continue;
+      if (above && (step.verdict !== 'secure' || (await this.#isSecure(governed)))) continue;
       if (best === undefined || rank(step.verdict) < rank(best.verdict)) best = step;
       if (best.verdict === 'secure') break;
     }
@@ -178,6 +179,10 @@ export class MessageJudge {
     if (trust.status !== 'secure') return { ...step, verdict: trust.status, ede: trust.ede };
     const text = `no proof that ${name.toText()} has no ${typeToText(type)} in signed ${trust.zone.toText()}`;
     return { ...step, verdict: 'bogus', ede: { code: EDE.NSEC_MISSING, text } };
+  }
+
+  async #isSecure(name: Name): Promise<boolean> {
+    return (await this.#chain.ofName(name, this.#work)).status === 'secure';
   }
 
   #denial(zone: SecureZone): Promise<Denial> {

@@ -28,6 +28,10 @@ export class Nsec3Chain {
     this.#work = work;
   }
 
+  get iterations(): number {
+    return this.#entries[0]!.nsec3.iterations;
+  }
+
   /** §8.4: closest encloser proof, and the wildcard at the closest encloser is covered. */
   async provesNxdomain(name: Name): Promise<Nsec3Proof> {
     const proof = await this.#closestEncloser(name);

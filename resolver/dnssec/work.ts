@@ -16,7 +16,7 @@ export type Limits = {
   keysPerTag: number;
   /** SHA-1 rounds for one question: each hashed name costs its iterations plus one. */
   nsec3Rounds: number;
-  /** RFC 9276 §3.2: above this many iterations a denial only counts as insecure. */
+  /** RFC 9276 §3.2: above this many iterations what a denial proves only counts as insecure. */
   nsec3Iterations: number;
   /** Records in answer and authority that are looked at. */
   records: number;

@@ -237,3 +237,25 @@ test('an island of trust below an insecure zone stays signed, whatever the zone 
     'an address signed by the insecure zone above',
   );
 });
+
+test('an anchor of its own outweighs a denial by the secure zone above', { skip: why }, async t => {
+  // A private zone that the public root does not know, and truly denies.
+  const network = await startWorld([{ name: 'private.', algorithm: 'ECDSAP256SHA256', denial: 'nsec' }]);
+  t.after(network.stop);
+  const apex = Name.parseText('private');
+  const inside = exchangeWith('127.0.0.1', network.port);
+  const { answer } = await inside({ name: apex, type: TYPE.DS });
+  const ds = answer.filter(record => record.type === TYPE.DS).map(record => record.rdata);
+  const anchors = [...parseTrustAnchors(world.anchors), { name: apex, type: TYPE.DS, records: ds }];
+  const www = under('www', 'private.');
+  const attack = forging(www, () => honest({ name: www, type: TYPE.IPSECKEY }));
+  const exchange: Exchange = question =>
+    question.type === TYPE.IPSECKEY || !question.name.isSubdomainOf(apex)
+      ? attack(question)
+      : inside({ name: question.name, type: question.type });
+  const resolver = new ValidatingResolver({ exchange, anchors, now });
+  assert.equal((await resolver.lookup(www, TYPE.A)).verdict, 'secure');
+  assert.equal((await verdictOf(attack, www, TYPE.IPSECKEY)).outcome, 'nxdomain', 'the denial is a good one');
+  const denied = await resolver.lookup(www, TYPE.IPSECKEY);
+  assert.equal(denied.verdict, 'bogus', denied.outcome);
+});

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import test, { after, before } from 'node:test';
 import { promisify } from 'node:util';
 import { Name } from '../../../resolver/dns/name.ts';
-import { EDE, TYPE, typeFromText } from '../../../resolver/dns/types.ts';
+import { EDE, RCODE, TYPE, typeFromText } from '../../../resolver/dns/types.ts';
 import { parseTrustAnchors } from '../../../resolver/dnssec/anchors.ts';
 import { ValidatingResolver } from '../../../resolver/dnssec/resolver.ts';
 import type { Resolution, Verdict } from '../../../resolver/dnssec/types.ts';
@@ -164,6 +164,26 @@ test('denials with too many NSEC3 iterations only count as insecure (RFC 9276 §
     ['secure', 'insecure', 'insecure', 'insecure'],
   );
   assert.equal(answers[1]!.ede?.code, EDE.UNSUPPORTED_NSEC3_ITERATIONS);
+});
+
+test('an NSEC3 with too many iterations denies no more than it proves', { skip: why }, async () => {
+  const honest = exchangeWith('127.0.0.1', world.port);
+  const [www, child] = [Name.parseText('www.iterations'), Name.parseText('child.iterations')];
+  const nothing = await honest({ name: Name.parseText('nothing.iterations'), type: TYPE.A });
+  const lying = new ValidatingResolver({
+    exchange: async question => {
+      const denied = (question.name.equals(www) || question.name.equals(child)) && question.type !== TYPE.A;
+      if (!denied) return honest(question);
+      return { ...nothing, rcode: RCODE.NOERROR, questions: [{ ...question, class: 1 }] };
+    },
+    anchors: parseTrustAnchors(world.anchors),
+    now: () => Math.floor(Date.now() / 1000),
+    limits: { nsec3Iterations: 100 },
+  });
+  assert.equal((await ask('www.iterations.', 'IPSECKEY')).outcome, 'positive');
+  assert.equal((await lying.lookup(www, TYPE.IPSECKEY)).verdict, 'bogus');
+  assert.equal((await ask('www.child.iterations.', 'A')).verdict, 'secure');
+  assert.equal((await lying.lookup(Name.parseText('www.child.iterations'), TYPE.A)).verdict, 'bogus');
 });
 
 test('an answer keeps its chain, its proofs, and TTLs within the signatures', { skip: why }, async () => {
