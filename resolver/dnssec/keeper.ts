@@ -2,12 +2,15 @@
 
 export type Kept<T> = { value: T; ttlSeconds: number };
 
-/** Bounded in entries: the oldest goes first. `now` in seconds. A key always belongs to the same type of value. */
+/**
+ * Bounded in entries: the oldest goes first. `now` in seconds, by the clock that signatures are judged by: when that is
+ * set back, what was made by the wrong time is over at once. A key always belongs to the same type of value.
+ */
 export class Keeper {
   readonly #now: () => number;
   readonly #maxEntries: number;
   readonly #maxTtlSeconds: number;
-  readonly #entries = new Map<string, { made: Promise<Kept<unknown>>; expiresAt: number }>();
+  readonly #entries = new Map<string, { made: Promise<Kept<unknown>>; madeAt: number; expiresAt: number }>();
 
   constructor(now: () => number, maxEntries: number, maxTtlSeconds: number) {
     this.#now = now;
@@ -26,12 +29,17 @@ export class Keeper {
       if (kept !== undefined) return kept.value;
     }
     const made = make();
-    const entry = { made: made as Promise<Kept<unknown>>, expiresAt: Number.POSITIVE_INFINITY };
+    const entry = {
+      made: made as Promise<Kept<unknown>>,
+      madeAt: Number.NEGATIVE_INFINITY,
+      expiresAt: Number.POSITIVE_INFINITY,
+    };
     this.#entries.set(key, entry);
     if (this.#entries.size > this.#maxEntries) this.#entries.delete(this.#entries.keys().next().value!);
     try {
       const { value, ttlSeconds } = await made;
-      entry.expiresAt = this.#now() + Math.min(ttlSeconds, this.#maxTtlSeconds);
+      entry.madeAt = this.#now();
+      entry.expiresAt = entry.madeAt + Math.min(ttlSeconds, this.#maxTtlSeconds);
       return value;
     } catch (error) {
       if (this.#entries.get(key) === entry) this.#entries.delete(key);
@@ -43,7 +51,8 @@ export class Keeper {
   peek<T>(key: string): Promise<Kept<T>> | undefined {
     const entry = this.#entries.get(key);
     if (entry === undefined) return undefined;
-    if (entry.expiresAt > this.#now()) return entry.made as Promise<Kept<T>>;
+    const now = this.#now();
+    if (entry.madeAt <= now && now < entry.expiresAt) return entry.made as Promise<Kept<T>>;
     this.#entries.delete(key);
     return undefined;
   }

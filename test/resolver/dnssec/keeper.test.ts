@@ -33,3 +33,15 @@ test('bounded: the oldest goes first', async () => {
     [false, true, true],
   );
 });
+
+test('a clock that is set back ends what was made by the wrong time', async () => {
+  let now = 1_900_000_000;
+  let made = 0;
+  const keeper = new Keeper(() => now, 10, 60);
+  const make = async (): Promise<{ value: number; ttlSeconds: number }> => ({ value: ++made, ttlSeconds: 5 });
+  assert.equal(await keeper.get('a', make), 1);
+  now = 1_790_000_000;
+  assert.equal(await keeper.get('a', make), 2);
+  now += 4;
+  assert.equal(await keeper.get('a', make), 2);
+});
