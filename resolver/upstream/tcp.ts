@@ -72,9 +72,12 @@ export class TcpExchange {
       socket.on('error', () => {}).destroy();
       throw new UpstreamError('aborted', 'nobody waits any more');
     }
-    const connection = new Connection(socket, this.#onForeign, () => {
-      this.#open.delete(connection);
+    const replace = () => {
       if (this.#connections.get(key) === connection) this.#connections.delete(key);
+    };
+    const connection = new Connection(socket, this.#onForeign, replace, () => {
+      this.#open.delete(connection);
+      replace();
     });
     this.#open.add(connection);
     this.#connections.set(key, connection);
@@ -83,18 +86,21 @@ export class TcpExchange {
 }
 
 class Connection {
-  hasAnswered = false;
   readonly #socket: net.Socket;
   readonly #onForeign: () => void;
+  readonly #onSilent: () => void;
   readonly #onEnd: () => void;
   readonly #byId = new Map<number, Outstanding>();
   readonly #deframer = new Deframer(MAX_MESSAGE);
+  #answers = 0;
   #ended = false;
   #idle: NodeJS.Timeout | undefined;
 
-  constructor(socket: net.Socket, onForeign: () => void, onEnd: () => void) {
+  /** `onSilent`: a question was given up and nothing was heard meanwhile; new ones had better go elsewhere. */
+  constructor(socket: net.Socket, onForeign: () => void, onSilent: () => void, onEnd: () => void) {
     this.#socket = socket;
     this.#onForeign = onForeign;
+    this.#onSilent = onSilent;
     this.#onEnd = onEnd;
     socket.setNoDelay(true);
     socket.on('data', chunk => this.#deframer.push(chunk, message => this.#receive(message)));
@@ -109,6 +115,10 @@ class Connection {
     return this.#byId.size;
   }
 
+  get hasAnswered(): boolean {
+    return this.#answers > 0;
+  }
+
   ask(query: Uint8Array, random: (octets: number) => Uint8Array, signal: AbortSignal): Promise<TcpAnswer> {
     return new Promise((resolve, reject) => {
       if (signal.aborted) return reject(new UpstreamError('aborted', 'nobody waits any more'));
@@ -118,11 +128,15 @@ class Connection {
       this.#byId.set(id, { query: withId(query, id), resolve, reject });
       clearTimeout(this.#idle);
       this.#socket.write(frame(query));
+      const before = this.#answers;
       const onAbort = () => {
         if (!this.#byId.delete(id)) return;
         reject(new UpstreamError('aborted', 'nobody waits any more'));
-        // Nothing was ever heard here: more likely a filter than a slow answer. Do not keep others waiting on it.
-        if (!this.hasAnswered && this.#byId.size === 0) this.end('no answer over TCP');
+        // More likely a filter, or a NAT that forgot the connection, than a slow answer: TCP itself would find out only
+        // after minutes, and steady questions would keep the connection from ever resting.
+        const silent = this.#answers === before;
+        if (silent) this.#onSilent();
+        if (silent && this.#byId.size === 0) this.end('no answer over TCP');
         else this.#restWhenDone();
       };
       signal.addEventListener('abort', onAbort, { once: true });
@@ -147,7 +161,7 @@ class Connection {
       this.#onForeign();
       return true;
     }
-    this.hasAnswered = true;
+    this.#answers++;
     this.#byId.delete(idOf(message));
     if (judgement === 'truncated')
       outstanding.reject(new UpstreamError('malformed', 'truncated even over TCP'));

@@ -214,6 +214,20 @@ test('a TCP connection that the server closed at rest costs nobody an answer', a
   assert.equal(servers[0]!.connections, 2);
 });
 
+test('a TCP connection that went dead without a word is not asked again', async t => {
+  const first: Asked[] = [];
+  const { upstream, servers } = await setUp(t, [
+    asked => {
+      if (asked.transport === 'udp') return asked.reply(respond(asked.query, { flags: 0x0380, answers: [] }));
+      if (servers[0]!.connections > 1 || first.push(asked) === 1) asked.reply(respond(asked.query));
+    },
+  ]);
+  await upstream.exchange(QUESTION);
+  await assert.rejects(upstream.exchange(QUESTION), failsWith('timeout'));
+  assert.equal((await upstream.exchange(QUESTION)).answer.length, 1);
+  assert.equal(servers[0]!.connections, 2);
+});
+
 test('TC over TCP is no answer', async t => {
   const { upstream } = await setUp(t, [
     asked => asked.reply(respond(asked.query, { flags: 0x0380, answers: [] })),
