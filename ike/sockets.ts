@@ -80,11 +80,12 @@ export class IkeSockets {
 
   /** Let the engine do something now, and do what it says: `ike.act((engine, now) => engine.close(id, now))`. */
   act(what: (engine: Engine, now: number) => Effect[]): void {
-    this.#effects.push(...what(this.#options.engine, this.#options.now()));
+    // One by one: to close everything takes more effects than a call can have arguments.
+    for (const effect of what(this.#options.engine, this.#options.now())) this.#effects.push(effect);
     if (this.#performing) return;
     this.#performing = true;
     const errors: unknown[] = [];
-    for (let effect = this.#effects.shift(); effect; effect = this.#effects.shift()) {
+    for (const effect of this.#effects) {
       try {
         if (effect.kind === 'send') this.#send(effect);
         else this.#options.perform(effect);
@@ -92,6 +93,7 @@ export class IkeSockets {
         errors.push(error);
       }
     }
+    this.#effects = [];
     this.#performing = false;
     this.#arm();
     if (errors.length > 0) throw errors[0];

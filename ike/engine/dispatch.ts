@@ -1,5 +1,5 @@
 import { WireError } from '../wire/error.ts';
-import { type Header, headerOfLaterVersion, stripNonEspMarker } from '../wire/header.ts';
+import { type Header, headerOfLaterVersion, parseHeader, stripNonEspMarker } from '../wire/header.ts';
 import { ExchangeType, NotifyType } from '../wire/numbers.ts';
 import { notify } from '../wire/notify.ts';
 import { composeMessage, type Message, parseMessage } from '../wire/payloads.ts';
@@ -138,6 +138,11 @@ function answerMalformed(core: Core, bytes: Uint8Array, error: WireError, from: 
   if (error.notify === NotifyType.INVALID_MAJOR_VERSION) {
     const header = headerOfLaterVersion(bytes);
     if (header) answerUnprotected(core, header, error.notify, error.data, from);
+  } else if (error.notify === NotifyType.UNSUPPORTED_CRITICAL_PAYLOAD && core.config.acceptStrangers) {
+    // RFC 7296 §2.5: a request, and outside of an SA only IKE_SA_INIT, that we do not understand enough of.
+    const header = parseHeader(bytes);
+    const asks = header.exchangeType === ExchangeType.IKE_SA_INIT && !header.response;
+    if (asks) answerUnprotected(core, header, error.notify, error.data, from);
   }
 }
 

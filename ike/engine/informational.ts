@@ -74,6 +74,7 @@ export function close(core: Core, sa: IkeSa, why: string): void {
     core.free(sa, why);
     return;
   }
+  if (sa.handshake?.role === 'initiator') core.fail(sa.handshake.attempt, { code: 'cancelled', text: why });
   core.retire(sa, why);
   for (const deadline of ['keepalive', 'childless', 'rekeyed']) core.deadlines.clear(sa, deadline);
   sa.window.queue = [];

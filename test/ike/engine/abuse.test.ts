@@ -93,6 +93,21 @@ test('notifies without protection kill no established SA', () => {
   assertConnected(alice, bob);
 });
 
+/* RFC 7296 §2.5 */
+test('an IKE_SA_INIT request with a critical payload that we do not know is told so, a few times', () => {
+  const { bob } = pair();
+  const peer = new ScriptedPeer(bob);
+  const unknown = { kind: 'unknown' as const, type: 200, body: new Uint8Array(4) };
+  const request = peer.composeInit([...peer.initPayloads(), unknown]);
+  request[request.length - 7] = 0x80;
+  const { payloads } = parseMessage(peer.exchange(request)[0]!);
+  assert.deepEqual(payloads, [notify(NotifyType.UNSUPPORTED_CRITICAL_PAYLOAD, Uint8Array.of(200))]);
+  let answers = 0;
+  for (let i = 0; i < 100; i++) answers += peer.exchange(request).length;
+  assert.ok(answers < 10);
+  assert.equal(bob.counter('nowIkeSas'), 0);
+});
+
 test('every message replayed, in every order, from everywhere: nothing new happens', () => {
   const { network, alice, bob } = pair();
   alice.initiate(bob);

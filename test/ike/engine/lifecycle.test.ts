@@ -120,6 +120,20 @@ test('cancelled while the kernel works on it', () => {
   assertNothingLeft(alice, bob);
 });
 
+test('closed while the kernel works on it: the request has failed, the peer keeps nothing', () => {
+  const { network, alice, bob } = pair();
+  alice.kernel = () => 'later';
+  alice.initiate(bob);
+  alice.authenticate(bob);
+  network.settle();
+  alice.run(alice.engine.close(alice.of('installChildSa')[0]!.child.ikeSaId, network.now));
+  network.settle();
+  network.pass(60_000);
+  assert.equal(alice.of('failed')[0]?.reason.code, 'cancelled');
+  assert.deepEqual([alice.counter('nowRequests'), alice.counter('nowIkeSas')], [0, 0]);
+  assert.equal(bob.counter('nowIkeSas'), 0);
+});
+
 test('cancel and authenticate of a request that has ended are ignored', () => {
   const { network, alice, bob } = connected();
   alice.run(alice.engine.cancel(1, network.now));

@@ -146,6 +146,16 @@ test('an effect that throws does not hold up the others', () => {
   ike.close();
 });
 
+test('more effects at once than a call can have arguments', () => {
+  const engine = new Engine({ identity: fqdn('a.example'), keys: [keys.ed25519], random: seeded('a') });
+  let seen = 0;
+  const ike = new IkeSockets({ engine, open: () => assert.fail(), now: () => 0, perform: () => seen++ });
+  const log: Effect = { kind: 'log', level: 'debug', event: 'one of many', detail: {} };
+  ike.act(() => new Array(250_000).fill(log));
+  ike.act(() => [log]);
+  assert.equal(seen, 250_001);
+});
+
 test('when one socket is refused, none stays open', () => {
   let opened = 0;
   const engine = new Engine({ identity: fqdn('a.example'), keys: [keys.ed25519], random: seeded('a') });
