@@ -47,6 +47,7 @@ export function sendAuth(core: Core, sa: IkeSa, handshake: InitiatorHandshake, c
     idBody: idi.body,
   });
   sa.localIdentity = candidate.identity;
+  handshake.candidate = candidate;
   handshake.childSpi = core.newChildSpi();
   handshake.askedTransport = transportAllowed(core, sa);
   const hosts = hostsOf(sa);
@@ -99,7 +100,7 @@ export function receiveAuthAnswer(core: Core, sa: IkeSa, received: Received): vo
   const { attempt } = handshake;
   const payloads = received.payloads ?? [];
   if (received.payloads && !findPayload(payloads, 'AUTH')) {
-    receiveRefusal(core, sa, attempt, payloads);
+    receiveRefusal(core, sa, handshake, payloads);
     return;
   }
   if (sa.state === 'cancelling') {
@@ -178,7 +179,8 @@ function takeChild(core: Core, sa: IkeSa, handshake: InitiatorHandshake, payload
 }
 
 /** The peer would not have us. Another of our keys may be the one that it knows. */
-function receiveRefusal(core: Core, sa: IkeSa, attempt: Attempt, payloads: Payload[]): void {
+function receiveRefusal(core: Core, sa: IkeSa, handshake: InitiatorHandshake, payloads: Payload[]): void {
+  const { attempt, candidate, cookieAnswers } = handshake;
   const refusal = notifies(payloads).find(isError)?.type;
   const group = sa.secure!.suite.group;
   const cancelled = sa.state === 'cancelling';
@@ -186,6 +188,11 @@ function receiveRefusal(core: Core, sa: IkeSa, attempt: Attempt, payloads: Paylo
   core.free(sa, 'refused by the peer');
   if (cancelled) return;
   if (refusal === NotifyType.AUTHENTICATION_FAILED) {
+    // After a COOKIE, forged or late, the peer may have answered the request without it: then AUTH covers the wrong one.
+    if (cookieAnswers > 0 && candidate && !attempt.triedAgain) {
+      attempt.triedAgain = true;
+      attempt.candidates?.unshift(candidate);
+    }
     if (attempt.candidates?.length) {
       core.count('keyRetries');
       startSa(core, attempt, group);

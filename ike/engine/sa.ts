@@ -98,6 +98,7 @@ export type InitiatorHandshake = {
   initRequest?: Uint8Array;
   initResponse?: Uint8Array;
   peerHashes?: number[];
+  candidate?: Candidate;
   childSpi?: number;
   askedTransport: boolean;
   /** The peer proved a key of the asked name, but calls itself otherwise: is it published there too? */
@@ -141,6 +142,8 @@ export type Attempt = {
   peer?: ExpectedPeer;
   /** What is still to be tried, best first; undefined before the first IKE_AUTH. */
   candidates?: Candidate[];
+  /** Refused once after a COOKIE, and the same tried again. */
+  triedAgain?: true;
 };
 
 export type ExpectedPeer = {

@@ -7,7 +7,7 @@ import { invalidKePayload, notify } from '../../../ike/wire/notify.ts';
 import { ExchangeType, NotifyType } from '../../../ike/wire/numbers.ts';
 import { composeMessage, findNotify, findPayload, parseMessage } from '../../../ike/wire/payloads.ts';
 import type { NotifyPayload } from '../../../ike/wire/notify.ts';
-import { assertConnected, type Datagram, ip, keys, pair, seeded } from './pair.ts';
+import { assertConnected, type Datagram, ip, keys, pair, publicKeys, seeded } from './pair.ts';
 import { ScriptedPeer } from './scripted-peer.ts';
 
 /* What an attacker sends, on the path or off it. IKE-FACTS §4, the rows that concern the state machine. */
@@ -41,6 +41,32 @@ test('forged error notifies before the real answer change nothing', () => {
     network.settle();
     assertConnected(alice, bob);
   }
+});
+
+test('a forged COOKIE before the real answer costs a second handshake, not the negotiation', () => {
+  const { network, alice, bob } = pair({ alice: { addressIdentityRetry: false } });
+  alice.initiate(bob);
+  alice.authenticate(bob);
+  const request = network.queue[0]!;
+  network.deliver(
+    bobForges(request, forgedAnswer(request, notify(NotifyType.COOKIE, new Uint8Array(8).fill(1)))),
+  );
+  network.settle();
+  assert.equal(alice.of('failed').length, 0);
+  assertConnected(alice, bob);
+  assert.equal(alice.counter('keyRetries'), 1);
+});
+
+test('a key that is refused after a COOKIE is tried once more, and no more', () => {
+  const { network, alice, bob } = pair({
+    alice: { addressIdentityRetry: false },
+    bob: { limits: { cookieFrom: 0 } },
+  });
+  bob.lookup = () => ({ keys: publicKeys(keys.p256) });
+  alice.initiate(bob);
+  alice.authenticate(bob);
+  network.settle();
+  assert.deepEqual([alice.of('failed').length, alice.counter('keyRetries')], [1, 1]);
 });
 
 test('forged INVALID_KE_PAYLOAD: the answer to the first request still counts, in the better group', () => {
