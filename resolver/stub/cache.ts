@@ -8,8 +8,10 @@ import type { Resolution } from '../dnssec/types.ts';
 export type Lookup = { lookup(name: Name, type: number): Promise<Resolution> };
 
 export type CacheConfig = {
-  /** Milliseconds, monotonic: a clock that is set must not bring the dead to life. */
+  /** Milliseconds, monotonic: a clock that is set back must not bring the dead to life. */
   now?: () => number;
+  /** Milliseconds, of the day: the monotonic clock of Linux stands still while a machine sleeps, TTLs do not. */
+  wallClock?: () => number;
   /** About so many octets of memory; the least recently used go first. */
   maxBytes?: number;
 };
@@ -25,7 +27,8 @@ const FAILURE_TTL_SECONDS = [5, 10, 20, 30];
 type Entry = {
   resolution: Resolution;
   storedAt: number;
-  expiresAt: number;
+  storedAtWall: number;
+  lifeMillis: number;
   bytes: number;
   /** Failures in a row, this one included. */
   failures: number;
@@ -44,6 +47,7 @@ type Entry = {
 export class CachedResolver {
   readonly #inner: Lookup;
   readonly #now: () => number;
+  readonly #wallClock: () => number;
   readonly #maxBytes: number;
   /** The least recently used first. */
   readonly #entries = new Map<string, Entry>();
@@ -54,6 +58,7 @@ export class CachedResolver {
   constructor(inner: Lookup, config: CacheConfig = {}) {
     this.#inner = inner;
     this.#now = config.now ?? (() => performance.now());
+    this.#wallClock = config.wallClock ?? Date.now;
     this.#maxBytes = config.maxBytes ?? MAX_BYTES;
   }
 
@@ -114,14 +119,15 @@ export class CachedResolver {
     const entry = this.#entries.get(key);
     if (entry === undefined) return undefined;
     const now = this.#now();
-    if (now >= entry.expiresAt) return undefined;
+    const ageMillis = Math.max(now - entry.storedAt, this.#wallClock() - entry.storedAtWall);
+    if (ageMillis >= entry.lifeMillis) return undefined;
     if (now - entry.usedAt >= 1000) {
       // Within a second the order does not matter, and popular names stay cheap.
       entry.usedAt = now;
       this.#entries.delete(key);
       this.#entries.set(key, entry);
     }
-    const age = Math.floor((now - entry.storedAt) / 1000);
+    const age = Math.floor(ageMillis / 1000);
     if (age !== entry.viewAge) {
       entry.view = aged(entry.resolution, age);
       entry.viewAge = age;
@@ -144,7 +150,8 @@ export class CachedResolver {
     this.#entries.set(key, {
       resolution,
       storedAt: now,
-      expiresAt: now + ttlSeconds * 1000,
+      storedAtWall: this.#wallClock(),
+      lifeMillis: ttlSeconds * 1000,
       bytes: total,
       failures,
       usedAt: now,

@@ -37,9 +37,9 @@ function resolution(change: Partial<Resolution> = {}): Resolution {
   };
 }
 
-/** A cache with a clock in milliseconds that the test moves, and a count of what went past the cache. */
+/** A cache with clocks in milliseconds that the test moves, and a count of what went past the cache. */
 function setUp(answer: (name: Name, type: number) => Resolution | Promise<Resolution>, maxBytes?: number) {
-  const world = { now: 12_345.5, lookups: 0 };
+  const world = { now: 12_345.5, wall: 1_790_000_000_000, lookups: 0 };
   const inner = {
     lookup: async (name: Name, type: number) => {
       world.lookups++;
@@ -48,10 +48,27 @@ function setUp(answer: (name: Name, type: number) => Resolution | Promise<Resolu
   };
   const cache = new CachedResolver(inner, {
     now: () => world.now,
+    wallClock: () => world.wall,
     ...(maxBytes === undefined ? {} : { maxBytes }),
   });
   return { world, cache };
 }
+
+test('the time that a machine sleeps counts; a clock that is set back brings nothing to life', async () => {
+  const { world, cache } = setUp(() => resolution());
+  await cache.lookup(NAME, TYPE.A);
+  world.now += 1000;
+  world.wall += 100_000;
+  assert.equal(cache.peek(NAME, TYPE.A)?.ttlSeconds, 200);
+  world.wall += 200_000;
+  assert.equal(cache.peek(NAME, TYPE.A), undefined);
+  await cache.lookup(NAME, TYPE.A);
+  world.wall -= 1_000_000;
+  world.now += 299_999;
+  assert.equal(cache.peek(NAME, TYPE.A)?.ttlSeconds, 1);
+  world.now += 1;
+  assert.equal(cache.peek(NAME, TYPE.A), undefined);
+});
 
 test('TTLs count down, never run out while the answer is given, and end when they should', async () => {
   await fc.assert(
