@@ -1,5 +1,7 @@
 // Inside the lab: carol runs Holdfast behind natr, which translates addresses and ports; bob is strongSwan on the wire.
+// Through the NAT the SAs are renewed at bob's wish, and a stream of full segments goes both ways.
 // natr forgets a mapping that is idle for 24 seconds, and gives ports of its own choice, so that nothing works by luck.
+import { spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
@@ -35,9 +37,14 @@ const bothWays = (name: string): Wish[] => [
 const tries = await connectAll('carol', bothWays('bob.example'), 7);
 const explained = await holdfast.control.explain('bob.example', 'A');
 const { peers } = await holdfast.control.status();
-const sas = (await swanctl(world, 'bob', '--list-sas')).stdout;
+const sas = await bobSas();
 const states = (await run('carol', 'ip', '-o', 'xfrm', 'state')).split('\n').filter(Boolean);
 
+const renewed = [
+  await renewedBy('--child', /^ {2}bob-for-carol: #\d+/gm),
+  await renewedBy('--ike', /^bob-for-carol: #\d+/gm),
+];
+const streamed = await stream(300_000);
 const mapped = await mappings();
 await sleep(idleSeconds * 1000);
 const stillMapped = await mappings();
@@ -50,7 +57,7 @@ await holdfast.stop();
 const left = {
   carolStates: await run('carol', 'ip', '-o', 'xfrm', 'state'),
   carolPolicies: await policies('carol'),
-  bobSas: (await swanctl(world, 'bob', '--list-sas')).stdout,
+  bobSas: await soon(bobSas, text => text === ''),
   bobStates: await run('bob', 'ip', '-o', 'xfrm', 'state'),
   bobPolicies: await policies('bob'),
 };
@@ -69,6 +76,8 @@ console.log(
     peers,
     sas,
     states,
+    renewed,
+    streamed,
     mapped,
     stillMapped,
     back,
@@ -78,6 +87,52 @@ console.log(
     counted,
   }),
 );
+
+function bobSas(): Promise<string> {
+  return swanctl(world, 'bob', '--list-sas').then(({ stdout }) => stdout);
+}
+
+/** bob renews his Child SA or his IKE SA: what `list` says of it before, and once another one has taken its place. */
+async function renewedBy(
+  which: '--child' | '--ike',
+  line: RegExp,
+): Promise<{ before: string[]; after: string[] }> {
+  const before: string[] = (await bobSas()).match(line) ?? [];
+  const asked = await swanctl(world, 'bob', '--rekey', which, 'bob-for-carol');
+  if (asked.status !== 0) throw new Error(asked.stdout + asked.stderr);
+  const text = await soon(bobSas, now => {
+    const after = now.match(line) ?? [];
+    return after.length === 1 && after[0] !== before[0];
+  });
+  return { before, after: text.match(line) ?? [] };
+}
+
+/** carol sends bob so many bytes on one TCP connection and counts those that come back as they were. */
+async function stream(size: number): Promise<string> {
+  const echo = 'require("net").createServer(s => s.pipe(s)).listen(8, "0.0.0.0")';
+  const send = `const sent = require("crypto").randomBytes(${size}), got = [];
+    require("net").connect(8, "bob.example").on("data", d => got.push(d)).on("error", e => console.log(e.code))
+      .on("end", () => console.log(Buffer.concat(got).equals(sent) ? "${size} bytes" : "other bytes")).end(sent);
+    setTimeout(() => process.exit(1), 20_000).unref()`;
+  const server = spawn('on', ['bob', process.execPath, '-e', echo], { stdio: 'ignore' });
+  await soon(
+    () => run('bob', 'cat', '/proc/net/tcp'),
+    table => table.includes('00000000:0008 '),
+  );
+  const { stdout, stderr } = await on('carol', [process.execPath, '-e', send]);
+  server.kill();
+  return stdout.trim() || stderr;
+}
+
+/** Asks again until the answer is as wished, for 10 seconds; answers the last one. */
+async function soon(ask: () => Promise<string>, wished: (answer: string) => boolean): Promise<string> {
+  const limit = Date.now() + 10_000;
+  for (;;) {
+    const answer = await ask();
+    if (wished(answer) || Date.now() > limit) return answer;
+    await sleep(100);
+  }
+}
 
 async function translate(): Promise<void> {
   const rule = [

@@ -13,6 +13,8 @@ test('Holdfast behind a NAT seals towards strongSwan, keeps its mapping, and lea
     peers: { address: string; names: string[]; mode?: string; inBytes: number; outBytes: number }[];
     sas: string;
     states: string[];
+    renewed: { before: string[]; after: string[] }[];
+    streamed: string;
     mapped: string[];
     stillMapped: string[];
     back: Try[];
@@ -46,6 +48,13 @@ test('Holdfast behind a NAT seals towards strongSwan, keeps its mapping, and lea
     assert.match(state, /encap type espinudp sport 4500 dport 4500/);
     assert.match(state, new RegExp(`(src|dst) ${carolAddress}\\b`));
   }
+
+  for (const { before, after } of told.renewed) {
+    assert.equal(before.length, 1);
+    assert.equal(after.length, 1);
+    assert.notEqual(after[0], before[0]);
+  }
+  assert.equal(told.streamed, '300000 bytes');
 
   // Nothing but the keepalives used the mapping meanwhile; those that nothing kept alive are gone.
   assert.deepEqual(told.stillMapped, [mapping]);
