@@ -55,22 +55,17 @@ export class Engine {
 
   /** A UDP payload as it came, with its non-ESP marker on port 4500. The bytes may be reused afterwards. */
   receive(datagram: { data: Uint8Array; local: Endpoint; remote: Endpoint }, now: number): Effect[] {
-    return this.#run(now, core => {
-      const { local, remote } = datagram;
-      try {
-        receive(core, datagram.data, { local, remote });
-      } catch (error) {
-        // Not the peer's fault but ours; the daemon goes on without this message.
-        core.count('internalErrors');
-        const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
-        core.log('warn', 'internalError', { remote: endpointText(remote), text });
-      }
-    });
+    const { local, remote } = datagram;
+    return this.#runGuarded(
+      now,
+      () => ({ remote: endpointText(remote) }),
+      core => receive(core, datagram.data, { local, remote }),
+    );
   }
 
   /** Do what is due. Call it at nextDeadline(); calling it more often harms nothing. */
   tick(now: number): Effect[] {
-    return this.#run(now, expire);
+    return this.#runGuarded(now, () => ({ during: 'tick' }), expire);
   }
 
   nextDeadline(): { at: number; why: string } | undefined {
@@ -79,25 +74,33 @@ export class Engine {
 
   /** The answer to a lookupKeys effect; ignored when the peer is gone by now. */
   keysFound(lookup: number, found: responderAuth.Found, now: number): Effect[] {
-    return this.#run(now, core => {
-      const sa = core.lookups.get(lookup);
-      core.lookups.delete(lookup);
-      if (!sa?.handshake) return;
-      if (sa.handshake.role === 'responder') responderAuth.keysFound(core, sa, sa.handshake, found);
-      else initiatorAuth.otherNameFound(core, sa, sa.handshake, 'keys' in found ? found.keys : []);
-    });
+    return this.#runGuarded(
+      now,
+      () => ({ lookup }),
+      core => {
+        const sa = core.lookups.get(lookup);
+        core.lookups.delete(lookup);
+        if (!sa?.handshake) return;
+        if (sa.handshake.role === 'responder') responderAuth.keysFound(core, sa, sa.handshake, found);
+        else initiatorAuth.otherNameFound(core, sa, sa.handshake, 'keys' in found ? found.keys : []);
+      },
+    );
   }
 
   /** The answer to an installChildSa effect: undefined, or why the kernel would not have it. */
   childInstalled(childId: number, error: string | undefined, now: number): Effect[] {
-    return this.#run(now, core => {
-      const sa = core.installing.get(childId);
-      core.installing.delete(childId);
-      if (sa?.pending?.child.id !== childId) return;
-      if (sa.pending.exchangeType === ExchangeType.CREATE_CHILD_SA) createdChildInstalled(core, sa, error);
-      else if (sa.role === 'initiator') initiatorAuth.authChildInstalled(core, sa, error);
-      else responderAuth.authChildInstalled(core, sa, error);
-    });
+    return this.#runGuarded(
+      now,
+      () => ({ childId }),
+      core => {
+        const sa = core.installing.get(childId);
+        core.installing.delete(childId);
+        if (sa?.pending?.child.id !== childId) return;
+        if (sa.pending.exchangeType === ExchangeType.CREATE_CHILD_SA) createdChildInstalled(core, sa, error);
+        else if (sa.role === 'initiator') initiatorAuth.authChildInstalled(core, sa, error);
+        else responderAuth.authChildInstalled(core, sa, error);
+      },
+    );
   }
 
   /** Is this peer still there? No answer closes its IKE SA ("no answer from the peer"). */
@@ -156,6 +159,19 @@ export class Engine {
       children: sa.children.length,
       age: now - sa.createdAt,
     }));
+  }
+
+  /** What throws where a peer had a hand in it is our fault; the daemon goes on, with the effects of everything before. */
+  #runGuarded(now: number, about: () => Record<string, unknown>, act: (core: Core) => void): Effect[] {
+    return this.#run(now, core => {
+      try {
+        act(core);
+      } catch (error) {
+        core.count('internalErrors');
+        const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+        core.log('warn', 'internalError', { ...about(), text });
+      }
+    });
   }
 
   #run(now: number, act: (core: Core) => void): Effect[] {

@@ -3,7 +3,7 @@ import test from 'node:test';
 import { notify } from '../../../ike/wire/notify.ts';
 import { ExchangeType, NotifyType } from '../../../ike/wire/numbers.ts';
 import { composeMessage, findNotify, parseMessage } from '../../../ike/wire/payloads.ts';
-import { ip, keys, pair, publicKeys } from './pair.ts';
+import { ip, keys, pair, publicKeys, seeded } from './pair.ts';
 import { ScriptedPeer } from './scripted-peer.ts';
 
 /* Floods: what they can make us keep, compute or send is bounded (RFC 7296 §2.6). */
@@ -93,6 +93,36 @@ test('who has keys of his own cannot take all the room with them', () => {
   network.pass(60_000, true);
   assert.equal(bob.counter('nowIkeSas'), 0);
   assert.equal(connect(99), true, 'what is gone does not count');
+});
+
+test('our own fault in the middle of a handshake: told, not thrown; it ends in time and the next one works', () => {
+  const random = seeded('bob');
+  let broken = false;
+  const { network, bob } = pair({
+    bob: {
+      random: bytes => {
+        if (broken) throw new Error('no entropy');
+        return random(bytes);
+      },
+    },
+  });
+  const trusted = bob.lookup;
+  bob.lookup = () => undefined;
+  const peer = new ScriptedPeer(bob).init();
+  peer.request(ExchangeType.IKE_AUTH, peer.authPayloads());
+  const { lookup } = bob.of('lookupKeys')[0]!;
+  broken = true;
+  const effects = bob.engine.keysFound(lookup, { keys: publicKeys(keys.ed25519) }, network.now);
+  assert.ok(effects.some(effect => effect.kind === 'log' && effect.event === 'internalError'));
+  assert.equal(bob.counter('internalErrors'), 1);
+  broken = false;
+  network.pass(31_000, true);
+  assert.equal(bob.counter('nowIkeSas'), 0);
+  bob.lookup = trusted;
+  const next = new ScriptedPeer(bob);
+  next.spiInitiator = 2n;
+  next.establish();
+  assert.equal(bob.engine.ikeSas().length, 1);
 });
 
 test('nothing is kept of an IKE_SA_INIT request that is huge or has an impossible KE', () => {
