@@ -163,7 +163,8 @@ export class ChainOfTrust {
     const knownDs = ds
       .filter(r => isSupportedAlgorithm(r.algorithm) && isSupportedDigest(r.digestType))
       .slice(0, MAX_DS);
-    const knownKeys = direct.filter(isUsableKey);
+    // Also one that is revoked or no zone key: it vouches for nothing, and that is no reason to believe everyone.
+    const knownKeys = direct.filter(key => isSupportedAlgorithm(key.algorithm));
     if (knownDs.length === 0 && knownKeys.length === 0) {
       const digestOnly = ds.some(r => isSupportedAlgorithm(r.algorithm));
       const code = digestOnly ? EDE.UNSUPPORTED_DS_DIGEST : EDE.UNSUPPORTED_DNSKEY_ALGORITHM;

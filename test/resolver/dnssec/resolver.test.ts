@@ -192,3 +192,18 @@ test('anchors of unsupported algorithms make their zones insecure', async () => 
   const found = await resolver.lookup(name('www.test'), TYPE.A);
   assert.deepEqual([found.verdict, found.ede?.code], ['insecure', EDE.UNSUPPORTED_DNSKEY_ALGORITHM]);
 });
+
+test('an anchor that is revoked or no zone key vouches for nothing: bogus, not insecure', async () => {
+  for (const flags of [385, 1]) {
+    const key = Uint8Array.of(flags >> 8, flags & 0xff, 3, 15, ...new Uint8Array(32));
+    const resolver = new ValidatingResolver({
+      exchange: async question =>
+        question.type === TYPE.DNSKEY
+          ? reply(question, { answer: [record('.', TYPE.DNSKEY, key)] })
+          : reply(question, { answer: [a('www.test')] }),
+      anchors: [{ name: Name.root, type: TYPE.DNSKEY, records: [key] }],
+      now: () => 1_700_000_000,
+    });
+    assert.equal((await resolver.lookup(name('www.test'), TYPE.A)).verdict, 'bogus', `flags ${flags}`);
+  }
+});
