@@ -333,7 +333,10 @@ export class Capture {
         code: addresses.ede?.code,
       };
     }
-    return readKeys(resolution);
+    const finding = readKeys(resolution);
+    const contradiction = contradictionIn(addresses, resolution);
+    if (contradiction === undefined) return finding;
+    return { ...finding, state: 'unknown', records: [], why: contradiction, code: EDE.DNSSEC_BOGUS };
   }
 
   /** The strictest group that any name of the chain, or the address itself, puts this address in. */
@@ -406,6 +409,19 @@ export class Capture {
     if (resolution.verdict === 'bogus' && !question.checkingDisabled) return refusedResolution(resolution);
     return passed(resolution);
   }
+}
+
+/**
+ * A name that securely has an address exists, and in a signed zone: who says otherwise about its key replays another
+ * zone's or another time's denial. Only too many NSEC3 iterations make an honest proof insecure there (RFC 9276 §3.2).
+ */
+function contradictionIn(addresses: Resolution, keys: Resolution): string | undefined {
+  if (addresses.verdict !== 'secure' || addresses.outcome !== 'positive') return undefined;
+  if (keys.outcome === 'nxdomain') return 'the name has an address, and DNS denies that it exists';
+  const excused = keys.ede?.code === EDE.UNSUPPORTED_NSEC3_ITERATIONS;
+  return keys.verdict === 'insecure' && !excused
+    ? 'its address is signed, and the answer about its key is not'
+    : undefined;
 }
 
 /** As little as possible (RFC 8482 §4.2), where nothing but addresses was there. */

@@ -207,6 +207,22 @@ describe('who may speak for an address', () => {
     assert.equal(outcomeOf(await world.ask('none.example.')), 'refuse');
   });
 
+  test('a key denied in a way that contradicts the signed address is not absent', async () => {
+    for (const [keyVerdict, keyOutcome, expected] of [
+      ['insecure', undefined, 'refuse'],
+      ['secure', 'nxdomain', 'refuse'],
+      ['insecure', 'nxdomain', 'refuse'],
+      ['secure', undefined, 'clear'],
+    ] as const) {
+      const world = new World({});
+      world.zones.set('x.example.', { a: ['192.0.2.1'], keyVerdict, ...(keyOutcome && { keyOutcome }) });
+      assert.equal(outcomeOf(await world.ask('x.example.')), expected, `${keyVerdict} ${keyOutcome}`);
+    }
+    const world = new World({});
+    world.zones.set('x.example.', { a: ['192.0.2.1'], keyVerdict: 'insecure', keyEde: 27 });
+    assert.equal(outcomeOf(await world.ask('x.example.')), 'clear', 'NSEC3 iterations beyond the limit');
+  });
+
   test('failure memory is per (address, key): a key that fails does not touch another key', async () => {
     const world = new World({ groups: { private: { cidrs: [], namePatterns: ['*.example'] } } });
     world.zones.set('evil.example.', { a: ['192.0.2.1'], keys: [{ key: K2 }] });

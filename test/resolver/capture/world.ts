@@ -24,6 +24,8 @@ export type Zone = {
   cname?: string;
   verdict?: Verdict;
   keyVerdict?: Verdict | 'timeout';
+  keyOutcome?: 'nxdomain';
+  keyEde?: number;
   https?: Uint8Array[];
 };
 
@@ -195,6 +197,8 @@ export class World {
       answer,
       verdict,
       outcome: answer.length > before ? 'positive' : 'nodata',
+      ...(type === TYPE.IPSECKEY && zone?.keyOutcome && { outcome: zone.keyOutcome }),
+      ...(type === TYPE.IPSECKEY && zone?.keyEde && { ede: { code: zone.keyEde, text: '' } }),
     };
   }
 }
