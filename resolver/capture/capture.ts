@@ -10,9 +10,17 @@
  */
 import { formatIpAddress, type IpAddress } from '../address.ts';
 import type { Name } from '../dns/name.ts';
-import type { Rrset } from '../dns/rrset.ts';
-import { EDE, RCODE, TYPE } from '../dns/types.ts';
+import { EDE, TYPE } from '../dns/types.ts';
 import type { Resolution } from '../dnssec/types.ts';
+import {
+  type CaptureAnswer,
+  keepOnly,
+  minimalAny,
+  passed,
+  refuse,
+  refusedResolution,
+  strippedOfHints,
+} from './answers.ts';
 import { actionAfterFailure, actionFor, wantsKey } from './decision.ts';
 import { type PolicyGroup, type PolicyGroups, strictest } from './groups.ts';
 import { Guards } from './guards.ts';
@@ -39,15 +47,6 @@ const MAX_ADDRESSES = 8;
 const SEALED_TTL_SECONDS = 60;
 
 export type CaptureQuestion = { name: Name; type: number; dnssecOk: boolean; checkingDisabled: boolean };
-
-export type CaptureAnswer = {
-  rcode: number;
-  authenticated: boolean;
-  answer: Rrset[];
-  authority: Rrset[];
-  ede?: { code: number; text: string }[];
-  ttlCapSeconds?: number;
-};
 
 export type CaptureOptions = {
   lookup: Lookup;
@@ -424,44 +423,6 @@ function contradictionIn(addresses: Resolution, keys: Resolution): string | unde
     : undefined;
 }
 
-/** As little as possible (RFC 8482 §4.2), where nothing but addresses was there. */
-function minimalAny(name: Name): CaptureAnswer {
-  const cpu = Buffer.from('RFC8482', 'latin1');
-  const rdata = Uint8Array.from([cpu.length, ...cpu, 0]);
-  const rrset: Rrset = {
-    name,
-    type: TYPE.HINFO,
-    class: 1,
-    ttlSeconds: 3600,
-    rdatas: [rdata],
-    signatures: [],
-  };
-  return { rcode: RCODE.NOERROR, authenticated: false, answer: [rrset], authority: [] };
-}
-
-function passed(resolution: Resolution): CaptureAnswer {
-  return {
-    rcode: resolution.rcode,
-    authenticated: resolution.verdict === 'secure',
-    answer: resolution.answer,
-    authority: resolution.authority,
-    ...(resolution.ede ? { ede: [resolution.ede] } : {}),
-  };
-}
-
-function strippedOfHints(resolution: Resolution): CaptureAnswer {
-  return { ...passed(resolution), authenticated: false, answer: withoutHints(resolution.answer) };
-}
-
-function refuse(code: number, text: string): CaptureAnswer {
-  return { rcode: RCODE.SERVFAIL, authenticated: false, answer: [], authority: [], ede: [{ code, text }] };
-}
-
-function refusedResolution(resolution: Resolution): CaptureAnswer {
-  const { code, text } = resolution.ede ?? { code: EDE.OTHER, text: 'the look-up failed' };
-  return refuse(code, text);
-}
-
 function blocked(address: IpAddress, group: PolicyGroup, why: string): AddressStory {
   return { address, answered: false, group, assurance: 'blocked', why };
 }
@@ -472,14 +433,6 @@ function addressesOf(resolution: Resolution, type: number): IpAddress[] {
     .flatMap(rrset => rrset.rdatas)
     .map(effectiveAddress)
     .filter(address => address !== undefined);
-}
-
-function keepOnly(rrset: Rrset, kept: IpAddress[]): Rrset {
-  const rdatas = rrset.rdatas.filter(rdata => {
-    const address = effectiveAddress(rdata);
-    return address !== undefined && kept.some(other => bytesEqual(other.bytes, address.bytes));
-  });
-  return { ...rrset, rdatas, signatures: [] };
 }
 
 /** The asked name and every name of its CNAME chain, as the policy groups write them. */

@@ -1,0 +1,66 @@
+/** The answers that leave the capture: as judged, in part, or refused. */
+import type { IpAddress } from '../address.ts';
+import type { Name } from '../dns/name.ts';
+import type { Rrset } from '../dns/rrset.ts';
+import { EDE, RCODE, TYPE } from '../dns/types.ts';
+import type { Resolution } from '../dnssec/types.ts';
+import { withoutHints } from './hints.ts';
+import { bytesEqual, effectiveAddress } from './keys.ts';
+
+export type CaptureAnswer = {
+  rcode: number;
+  authenticated: boolean;
+  answer: Rrset[];
+  authority: Rrset[];
+  ede?: { code: number; text: string }[];
+  ttlCapSeconds?: number;
+};
+
+/** As little as possible (RFC 8482 §4.2), where nothing but addresses was there. */
+export function minimalAny(name: Name): CaptureAnswer {
+  const cpu = Buffer.from('RFC8482', 'latin1');
+  const rdata = Uint8Array.from([cpu.length, ...cpu, 0]);
+  const rrset: Rrset = {
+    name,
+    type: TYPE.HINFO,
+    class: 1,
+    ttlSeconds: 3600,
+    rdatas: [rdata],
+    signatures: [],
+  };
+  return { rcode: RCODE.NOERROR, authenticated: false, answer: [rrset], authority: [] };
+}
+
+/** As judged: AD only when all of it is secure. */
+export function passed(resolution: Resolution): CaptureAnswer {
+  return {
+    rcode: resolution.rcode,
+    authenticated: resolution.verdict === 'secure',
+    answer: resolution.answer,
+    authority: resolution.authority,
+    ...(resolution.ede ? { ede: [resolution.ede] } : {}),
+  };
+}
+
+export function strippedOfHints(resolution: Resolution): CaptureAnswer {
+  return { ...passed(resolution), authenticated: false, answer: withoutHints(resolution.answer) };
+}
+
+/** SERVFAIL, with the reason as an Extended DNS Error (RFC 8914). */
+export function refuse(code: number, text: string): CaptureAnswer {
+  return { rcode: RCODE.SERVFAIL, authenticated: false, answer: [], authority: [], ede: [{ code, text }] };
+}
+
+export function refusedResolution(resolution: Resolution): CaptureAnswer {
+  const { code, text } = resolution.ede ?? { code: EDE.OTHER, text: 'the look-up failed' };
+  return refuse(code, text);
+}
+
+/** The RRset with these addresses only, and so without the signatures that covered the whole. */
+export function keepOnly(rrset: Rrset, kept: IpAddress[]): Rrset {
+  const rdatas = rrset.rdatas.filter(rdata => {
+    const address = effectiveAddress(rdata);
+    return address !== undefined && kept.some(other => bytesEqual(other.bytes, address.bytes));
+  });
+  return { ...rrset, rdatas, signatures: [] };
+}
