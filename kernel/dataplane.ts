@@ -14,8 +14,9 @@ import { constants } from 'node:os';
 import { isDeepStrictEqual } from 'node:util';
 import { XfrmBlocks } from './blocks.ts';
 import { describePolicy, describeSa } from './describe.ts';
-import { KernelError } from './error.ts';
+import { gone, KernelError, undone } from './error.ts';
 import { type Exemption, exemptionPolicy, exemptions, type Upstream } from './exemptions.ts';
+import { followMapping, type Mapping } from './mapping.ts';
 import { isOurIndex, isOurPolicy, isOurSa, Marks } from './marks.ts';
 import {
   type Child,
@@ -66,6 +67,7 @@ export type DataPlaneStatus = {
 export type XfrmVerbs = Pick<
   Xfrm,
   | 'installSa'
+  | 'updateSa'
   | 'removeSa'
   | 'getSa'
   | 'dumpSas'
@@ -265,6 +267,12 @@ export class XfrmDataPlane {
       if (saKey(child.inbound) === key || saKey(child.outbound) === key) return child.id;
     }
     return undefined;
+  }
+
+  /** A child's SAs follow the NAT before its peer to another port; false when they cannot. */
+  follow(mapping: Mapping): boolean {
+    const known = this.#children.get(this.childOf(mapping) ?? -1);
+    return known !== undefined && followMapping(this.#xfrm, known.child, mapping);
   }
 
   /** What this data plane believes to have installed. */
@@ -468,24 +476,6 @@ export class XfrmDataPlane {
     const index = this.#marks.takeIndex(direction);
     undo.push(() => this.#marks.giveBackIndex(index));
     return index;
-  }
-}
-
-/** Runs a removal; what is gone already is as good as removed. */
-function gone(remove: () => void): void {
-  try {
-    remove();
-  } catch (error) {
-    if (!(error instanceof KernelError) || !['ENOENT', 'ESRCH'].includes(error.code)) throw error;
-  }
-}
-
-/** One step of taking back: its own refusal must neither hide the first one nor keep the other steps from being done. */
-function undone(back: () => void): void {
-  try {
-    back();
-  } catch (error) {
-    if (!(error instanceof KernelError)) throw error;
   }
 }
 

@@ -34,3 +34,21 @@ export function accepted(verb: string, result: number): number {
   if (result < 0) throw new KernelError(verb, -result);
   return result;
 }
+
+/** Runs a removal; what is gone already is as good as removed. */
+export function gone(remove: () => void): void {
+  try {
+    remove();
+  } catch (error) {
+    if (!(error instanceof KernelError) || !['ENOENT', 'ESRCH'].includes(error.code)) throw error;
+  }
+}
+
+/** One step of taking back: its own refusal must neither hide the first one nor keep the other steps from being done. */
+export function undone(back: () => void): void {
+  try {
+    back();
+  } catch (error) {
+    if (!(error instanceof KernelError)) throw error;
+  }
+}

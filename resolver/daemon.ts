@@ -397,8 +397,10 @@ function onKernelEvent(
       if (childId !== undefined) negotiator.close(childId, 'its SA expired');
       return;
     }
-    case 'policyExpire':
     case 'mapping':
+      log.debug({ event: 'kernel.mapping', followed: plane.follow(event) });
+      return;
+    case 'policyExpire':
       log.debug({ event: `kernel.${event.kind}` });
   }
 }

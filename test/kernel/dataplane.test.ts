@@ -52,6 +52,12 @@ class PlainKernel implements XfrmVerbs {
     this.sas.set(key, sa);
   }
 
+  updateSa(sa: Sa): void {
+    const known = this.sas.get(saKey(sa));
+    if (!known) throw new KernelError('UPDSA', 3);
+    this.sas.set(saKey(sa), { ...known, ...(sa.encapsulation && { encapsulation: sa.encapsulation }) });
+  }
+
   removeSa(id: SaId): void {
     if (!this.sas.delete(saKey(id))) throw new KernelError('DELSA', 3);
   }
@@ -183,6 +189,29 @@ test('a pair: SAs before policies, one inbound reqid, an outbound one for each c
   plane.removePair(1);
   plane.removePair(1);
   assert.deepEqual([kernel.sas.size, kernel.policies.size], [0, 0]);
+});
+
+test('a child follows the NAT before its peer to another port, and to no other address', () => {
+  const kernel = new PlainKernel();
+  const plane = new XfrmDataPlane(kernel);
+  plane.installPair(child(1, { encapsulation: { localPort: 4500, remotePort: 31_000 } }));
+  plane.installPair(child(2, { encapsulation: { localPort: 4500, remotePort: 31_000 } }));
+  const mapping = { kind: 'mapping', spi: 0x1001, destination: local, reqid: 0, oldPort: 31_000 } as const;
+  const told = { ...mapping, oldSource: peers[0]!, newSource: peers[0]!, newPort: 32_000 };
+  const ports = () =>
+    [...kernel.sas.values()].map(sa => [sa.encapsulation?.sourcePort, sa.encapsulation?.destinationPort]);
+  const other = [
+    [31_000, 4500],
+    [4500, 31_000],
+  ];
+  assert.equal(plane.follow({ ...told, newSource: peers[1]! }), false);
+  assert.equal(plane.follow({ ...told, spi: 0x9999 }), false);
+  assert.deepEqual(ports(), [...other, ...other]);
+  assert.equal(plane.follow(told), true);
+  assert.deepEqual(ports(), [[32_000, 4500], [4500, 32_000], ...other]);
+  assertConsistent(kernel, plane);
+  kernel.removeSa({ spi: 0x2001, destination: peers[0]! });
+  assert.equal(plane.follow({ ...told, newPort: 33_000 }), false);
 });
 
 test('tunnel children have host selectors; the policies take the mode of the child that carries', () => {
