@@ -76,9 +76,19 @@ function receiveProtected(core: Core, message: Message, from: Path): void {
   if (sa.state === 'init-answered' && !admitAuth(core, sa, from)) return;
   const received = open(core, sa, message, from);
   if (!received) return;
+  followNat(sa, from);
   if (received.response) receiveAnswer(core, sa, received);
   else receiveRequest(core, sa, received);
   sendQueued(core, sa);
+}
+
+/**
+ * What is authentic and new tells where the NAT before the peer has it now, unless we are behind one too (RFC 7296 §2.23).
+ * The port only: the Child SAs of another address would be those of another host.
+ */
+function followNat(sa: IkeSa, { remote }: Path): void {
+  const same = Buffer.compare(sa.remote.address.bytes, remote.address.bytes) === 0;
+  if (sa.nat.peer && !sa.nat.us && same) sa.remote = remote;
 }
 
 /** Whether a new request of this exchange may come now; one that was taken already may always be repeated. */

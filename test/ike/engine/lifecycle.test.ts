@@ -261,12 +261,15 @@ test('INITIAL_CONTACT of somebody who proved another identity removes nothing', 
 const natOutside = ip('203.0.113.7');
 
 /** alice sits behind a NAT that maps each of her ports to another one of its own address. */
-function behindNat({ address: alice }: Host): (datagram: Datagram) => { local: Endpoint; remote: Endpoint } {
+function behindNat(
+  { address: alice }: Host,
+  shift = 20_000,
+): (datagram: Datagram) => { local: Endpoint; remote: Endpoint } {
   return ({ local, remote }) => {
     if (Buffer.compare(local.address.bytes, alice.bytes) === 0) {
-      return { local: remote, remote: { address: natOutside, port: local.port + 20_000 } };
+      return { local: remote, remote: { address: natOutside, port: local.port + shift } };
     }
-    return { local: { address: alice, port: remote.port - 20_000 }, remote: local };
+    return { local: { address: alice, port: remote.port - shift }, remote: local };
   };
 }
 
@@ -294,6 +297,23 @@ test('a NAT: both move to port 4500, ESP goes in UDP, transport selectors are ea
   assert.deepEqual(network.sent.at(-1)!.data, Uint8Array.of(0xff));
   assert.equal(bob.counter('droppedNotIke'), 3);
   alice.run(alice.engine.closeAll(network.now));
+  network.settle();
+  network.pass(20_000);
+  assertNothingLeft(alice, bob);
+});
+
+test('a NAT that maps anew: after the first authentic message from the new port we send there', () => {
+  const { network, alice, bob } = pair();
+  network.translate = behindNat(alice);
+  alice.initiate(bob);
+  alice.authenticate(bob);
+  network.settle();
+  network.translate = behindNat(alice, 30_000);
+  alice.run(alice.engine.probe(1, network.now));
+  network.settle();
+  assert.equal(bob.engine.ikeSas()[0]!.remote.port, 34_500);
+  bob.run(bob.engine.closeAll(network.now));
+  assert.equal(network.sent.at(-1)!.remote.port, 34_500);
   network.settle();
   network.pass(20_000);
   assertNothingLeft(alice, bob);
