@@ -29,6 +29,8 @@ export async function up(
   loadDaemon: () => Promise<{ startDaemon: StartDaemon }>,
 ): Promise<void> {
   checkBeforeStart(configuration);
+  // ps, ss and our own complaint about a taken port would call it MainThread otherwise.
+  process.title = 'holdfast';
   const log = createLogger(configuration.log);
   const { startDaemon } = await loadDaemon();
   const signalled = firstSignal();

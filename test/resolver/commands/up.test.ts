@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -64,6 +64,7 @@ test('up says where it listens, answers the control socket, and stops in order',
   await new Promise(resolve => server.close(resolve));
   const { child, ready, log } = await start(t, flags(directory, port));
   assert.match(ready, new RegExp(`^Holdfast listens on 127\\.0\\.0\\.1:${port}, not sealing: `));
+  assert.equal(readFileSync(`/proc/${child.pid}/comm`, 'utf8'), 'holdfast\n', 'what ps and ss call it');
   const control = ['--control', join(directory, 'run', 'control.sock')];
 
   const status = JSON.parse((await holdfast(['status', '--json', ...control])).stdout);
