@@ -119,7 +119,7 @@ if (inOwnNamespace(import.meta.url)) {
 
   test('an equal exemption of somebody else serves and stays; one that contradicts is named', () => {
     const xfrm = Xfrm.open();
-    const icmp = ['src', '::/0', 'dst', '::/0', 'proto', 'ipv6-icmp', 'type', '135', 'dir', 'in'];
+    const icmp = ['src', '::/0', 'dst', '::/0', 'proto', '58', 'type', '135', 'dir', 'in'];
     ip('xfrm', 'policy', 'add', ...icmp, 'priority', '1');
     const plane = new XfrmDataPlane(xfrm);
     plane.installExemptions([]);

@@ -171,7 +171,7 @@ async function policies(host: string): Promise<string> {
 }
 
 async function countCaptured(filter: string): Promise<number> {
-  const text = await run('bob', 'tcpdump', '-nr', capture.file, filter);
+  const text = await run('bob', 'tcpdump', '-Z', 'root', '-nr', capture.file, filter);
   return text.split('\n').filter(Boolean).length;
 }
 

@@ -1,7 +1,7 @@
 /** Verdicts over zones signed by BIND's tools and served by nsd, beside those of delv. */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { existsSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { after, before } from 'node:test';
 import { promisify } from 'node:util';
@@ -10,6 +10,7 @@ import { EDE, RCODE, TYPE, typeFromText } from '../../../resolver/dns/types.ts';
 import { parseTrustAnchors } from '../../../resolver/dnssec/anchors.ts';
 import { ValidatingResolver } from '../../../resolver/dnssec/resolver.ts';
 import type { Resolution, Verdict } from '../../../resolver/dnssec/types.ts';
+import { layerEnvironment, locate } from '../../lab/packages.ts';
 import { exchangeWith } from '../../rpl/validator.ts';
 import { missingTools, startWorld, type World, type ZoneSpec } from './zones.ts';
 
@@ -219,7 +220,7 @@ test('negative trust anchors make insecure what is bogus (RFC 7646); nothing is 
 });
 
 test('delv agrees', {
-  skip: why ?? (existsSync('/usr/bin/delv') ? undefined : 'delv is not installed (bind9-dnsutils)'),
+  skip: why ?? (locate('usr/bin/delv') ? undefined : 'delv is not installed (bind9-dnsutils)'),
 }, async t => {
   const anchor = world.anchors
     .trim()
@@ -256,7 +257,9 @@ test('delv agrees', {
 
 async function delv(name: string, type: string, anchorFile: string): Promise<Verdict> {
   const args = ['@127.0.0.1', '-p', String(world.port), '-a', anchorFile, '+root=.', name, type];
-  const { stdout, stderr } = await promisify(execFile)('delv', args).catch(error => error);
+  const { stdout, stderr } = await promisify(execFile)('delv', args, { env: layerEnvironment() }).catch(
+    error => error,
+  );
   const output = `${stdout}${stderr}`;
   if (/resolution failed: (?!ncache)/.test(output)) return 'bogus';
   return /unsigned answer/.test(output) ? 'insecure' : /fully validated/.test(output) ? 'secure' : 'bogus';

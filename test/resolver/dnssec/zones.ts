@@ -5,26 +5,28 @@
  */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { createSocket } from 'node:dgram';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { Name } from '../../../resolver/dns/name.ts';
 import { TYPE } from '../../../resolver/dns/types.ts';
+import { layerEnvironment, locate } from '../../lab/packages.ts';
 import { exchangeWith } from '../../rpl/validator.ts';
 
-const run = promisify(execFile);
+const run = (file: string, args: string[], options: { cwd: string }) =>
+  promisify(execFile)(file, args, { ...options, env: layerEnvironment() });
 
 const TOOLS = [
-  '/usr/bin/dnssec-keygen',
-  '/usr/bin/dnssec-signzone',
-  '/usr/bin/dnssec-dsfromkey',
-  '/usr/sbin/nsd',
+  'usr/bin/dnssec-keygen',
+  'usr/bin/dnssec-signzone',
+  'usr/bin/dnssec-dsfromkey',
+  'usr/sbin/nsd',
 ];
 
 /** Why the zones can not be made on this machine; undefined when they can. */
 export function missingTools(): string | undefined {
-  const missing = TOOLS.filter(tool => !existsSync(tool));
+  const missing = TOOLS.filter(tool => locate(tool) === undefined);
   return missing.length === 0
     ? undefined
     : `not installed: ${missing.join(', ')} (packages bind9-utils, nsd)`;
@@ -119,8 +121,9 @@ async function startNsd(
   for (let tries = 1; ; tries++) {
     const port = await freePort();
     writeFileSync(join(directory, 'nsd.conf'), nsdConfig(directory, port, served));
-    const nsd = spawn('/usr/sbin/nsd', ['-d', '-c', join(directory, 'nsd.conf')], {
+    const nsd = spawn('nsd', ['-d', '-c', join(directory, 'nsd.conf')], {
       stdio: ['ignore', 'ignore', 'pipe'],
+      env: layerEnvironment(),
     });
     const complaint: string[] = [];
     nsd.stderr!.on('data', data => complaint.push(String(data)));
