@@ -132,11 +132,15 @@ function program(words: string[]): Argv {
     )
     .command(
       'explain <name>',
-      'ask a name and tell every step to the answer',
+      'tell every step of the last answer for a name',
       parser =>
         settings(json(parser), 'control')
-          .positional('name', { type: 'string', describe: 'the name to ask', demandOption: true })
-          .option('type', { type: 'string', requiresArg: true, default: 'A', describe: 'record type' })
+          .positional('name', {
+            type: 'string',
+            describe: 'the name; asked now if nobody did yet',
+            demandOption: true,
+          })
+          .option('type', { type: 'string', requiresArg: true, default: 'A', describe: 'A or AAAA' })
           .example('sudo $0 explain www.example.org', 'why is it sealed, in clear, or refused?'),
       async argv => {
         const asked = argv.name as string;

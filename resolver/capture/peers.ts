@@ -68,7 +68,7 @@ export type RememberedFailure = {
   address: IpAddress;
   via?: IpAddress;
   fingerprint: string;
-  /** The name that was asked, where only this name is affected. */
+  /** The name that was asked (lower case, no final dot), where only this name is affected. */
   name: string | undefined;
   failure: NegotiationFailure;
   /** Monotonic milliseconds. */
@@ -138,7 +138,7 @@ export class Peers {
     const settled = (sealing: Sealing) => ({ sealing, begun: false });
     const known = this.find(address, peer.keys);
     if (known) return settled({ state: 'sealed', peer: known });
-    const asked = peer.asked.key;
+    const asked = peer.asked.canonical().toText().replace(/\.$/, '');
     const failures = peer.keys.map(key => this.#failure(target, fingerprintOf(key), asked, strict));
     const fresh = peer.keys.filter((_, i) => failures[i] === undefined);
     if (fresh.length === 0) {

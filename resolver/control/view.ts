@@ -62,8 +62,9 @@ export class DaemonView implements ControlBackend {
         keys: identity.keys.map(({ kind, fingerprint }) => ({ algorithm: kind, fingerprint })),
       },
       peers: capture.peers.list().map(peer => this.#peer(peer)),
-      failures: capture.peers.failures().map(({ address, via, fingerprint, failure, until }) => ({
+      failures: capture.peers.failures().map(({ address, via, fingerprint, name, failure, until }) => ({
         address: formatIpAddress(address),
+        ...(name === undefined ? {} : { name }),
         ...(via === undefined ? {} : { via: formatIpAddress(via) }),
         keyFingerprint: fingerprint,
         reason: failure.text,
@@ -75,13 +76,14 @@ export class DaemonView implements ControlBackend {
 
   /** How the name was answered when it was last asked for; it is asked for now when nobody did yet. */
   async explain(text: string, typeText: string): Promise<Explanation> {
-    const type = typeFromText(typeText) ?? TYPE.A;
+    const type = typeFromText(typeText);
+    if (type !== TYPE.A && type !== TYPE.AAAA) {
+      throw new RangeError(`only A and AAAA are explained, not ${typeText}`);
+    }
     const name = Name.parseText(text);
     const { capture } = this.#options;
     const known = capture.journal.find(textOf(name), type);
     if (known) return explanationOf(known);
-    if (type !== TYPE.A && type !== TYPE.AAAA)
-      throw new RangeError(`only A and AAAA are explained, not ${typeText}`);
     const { story } = await capture.capture({ name, type, dnssecOk: false, checkingDisabled: false });
     return explanationOf(story);
   }
