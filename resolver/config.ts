@@ -7,6 +7,7 @@
  */
 import { dirname, join, resolve } from 'node:path';
 import { type Cidr, parseCidr, type SocketAddress } from './address.ts';
+import type { GatewayRule } from './capture/gateways.ts';
 import { type GroupEntries, POLICY_GROUPS, type PolicyGroup } from './capture/groups.ts';
 import { isAnchor, recordsOfAnchorFile } from './config/anchors.ts';
 import { fullyQualifiedName, type Machine, systemUpstreams, thisMachine } from './config/machine.ts';
@@ -37,7 +38,12 @@ export type Configuration = {
     name: string | undefined;
     keys: KeySource;
   };
-  policy: { default: PolicyGroup; groups: Record<PolicyGroup, GroupEntries> };
+  policy: {
+    default: PolicyGroup;
+    groups: Record<PolicyGroup, GroupEntries>;
+    /** Gateways that may speak for hosts without the word of their reverse zone. */
+    gateways: GatewayRule[];
+  };
   /** How long an answer is held for a negotiation before the group decides, milliseconds. */
   patienceMillis: number;
   /** Path of the control socket. */
@@ -186,7 +192,11 @@ function complete(
       name: name === 'none' ? undefined : (name ?? fullyQualifiedName(machine)),
       keys: keySource(given.identity?.keys, state, from),
     },
-    policy: { default: given.policy?.default ?? 'private-or-clear', groups },
+    policy: {
+      default: given.policy?.default ?? 'private-or-clear',
+      groups,
+      gateways: given.policy?.gateways ?? [],
+    },
     patienceMillis: given.patience ?? 2000,
     control: from(['control'], given.control ?? '/run/holdfast/control.sock'),
     state,

@@ -101,6 +101,7 @@ async function start(
     negotiator: sealing.negotiator,
     blocks: sealing.blocks,
     local: { isOurs: address => routes.to(address.bytes).kind === 'local', sourceFor: sourceBy(routes) },
+    gateways: configuration.policy.gateways,
     patienceMillis: configuration.patienceMillis,
     now: () => performance.now(),
     unixNow: () => Date.now(),

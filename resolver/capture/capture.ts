@@ -22,6 +22,7 @@ import {
   strippedOfHints,
 } from './answers.ts';
 import { actionAfterFailure, actionFor, wantsKey } from './decision.ts';
+import type { GatewayRule } from './gateways.ts';
 import { type PolicyGroup, type PolicyGroups, strictest } from './groups.ts';
 import { Guards } from './guards.ts';
 import { carriesHints, type HintedTarget, hintedTargets, withoutHints } from './hints.ts';
@@ -54,6 +55,8 @@ export type CaptureOptions = {
   negotiator: Negotiator;
   blocks: Blocks;
   local: LocalAddresses;
+  /** Gateways that need no word of the reverse zone. */
+  gateways?: readonly GatewayRule[];
   patienceMillis: number;
   /** Monotonic milliseconds. */
   now: () => number;
@@ -242,7 +245,8 @@ export class Capture {
         text: `only ${MAX_ADDRESSES} addresses of one answer are negotiated`,
       });
     }
-    const { ways, refused, unknown } = await keysForAddress(finding, address, job, this.#options.lookup);
+    const { lookup, gateways } = this.#options;
+    const { ways, refused, unknown } = await keysForAddress(finding, address, job, lookup, gateways);
     // A look-up on which a key hangs failed: what would be clear without it must not be.
     const failed = (failure: NegotiationFailure): AddressStory =>
       unknown ? { ...blocked(address, group, unknown.why), code: unknown.code } : onFailure(failure);

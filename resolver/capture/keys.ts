@@ -5,7 +5,7 @@
  * the name's own address when the gateway field is "none", names this very address, or names a host that has it. A
  * foreign gateway would let the owner of any name take the traffic to any address, DNSSEC or not, so it counts only
  * when the reverse zone of the address securely has the same key with the same gateway (RFC 4322 asks no other zone).
- * The name's own other addresses are no authority: who owns a name does not own the address.
+ * The name's own other addresses are no authority: who owns a name does not own the address. The administrator is one.
  *
  * `Name` keys are lower case; addresses are compared as bytes.
  */
@@ -16,6 +16,7 @@ import { Name } from '../dns/name.ts';
 import { TYPE } from '../dns/types.ts';
 import type { Resolution } from '../dnssec/types.ts';
 import type { KeyState } from './decision.ts';
+import { type GatewayRule, isAllowedGateway } from './gateways.ts';
 import type { Lookup, PublicKey } from './interfaces.ts';
 
 /** More keys than this at one name are not looked at: each may cost a signature check or a look-up. */
@@ -92,8 +93,11 @@ export async function keysForAddress(
   address: IpAddress,
   owner: { asked: Name; canonical: Name },
   lookup: Lookup,
+  allowed: readonly GatewayRule[] = [],
 ): Promise<AddressKeys> {
-  const claims = await Promise.all(finding.records.map(record => claimOf(record, address, owner, lookup)));
+  const claims = await Promise.all(
+    finding.records.map(record => claimOf(record, address, owner, lookup, allowed)),
+  );
   const found: AddressKeys = { ways: [], refused: [], unknown: claims.find(isUnknown) };
   finding.records.forEach((record, i) => {
     const claim = claims[i]!;
@@ -117,6 +121,7 @@ async function claimOf(
   address: IpAddress,
   owner: { asked: Name; canonical: Name },
   lookup: Lookup,
+  allowed: readonly GatewayRule[],
 ): Promise<Claim> {
   const { gateway } = record;
   if (gateway.kind === 'none') return ITSELF;
@@ -139,6 +144,8 @@ async function claimOf(
   if (reachable.length === 0) {
     return { refused: `its gateway ${gatewayText(record)} has no secure address to negotiate with` };
   }
+  const trusted = reachable.filter(via => isAllowedGateway(allowed, via, address));
+  if (trusted.length > 0) return { vias: trusted };
   const foreign = `its gateway ${gatewayText(record)} is not ${formatIpAddress(address)}, and the reverse zone does not confirm it`;
   const reverse = readKeys(await lookup.lookup(reverseName(address), TYPE.IPSECKEY));
   if (reverse.state === 'unknown') return { why: `${foreign}: ${reverse.why}`, code: reverse.code };

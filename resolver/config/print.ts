@@ -1,6 +1,7 @@
 /** The effective configuration as YAML: what `config check --print` shows, and what reads back to the same. */
 import { stringify } from 'yaml';
 import { formatCidr, formatSocketAddress } from '../address.ts';
+import { formatGatewayRule } from '../capture/gateways.ts';
 import { POLICY_GROUPS } from '../capture/groups.ts';
 import type { Configuration } from '../config.ts';
 import { anchorRecords } from './anchors.ts';
@@ -24,7 +25,11 @@ export function printConfiguration(configuration: Configuration): string {
         name: identity.name ?? 'none',
         keys: 'directory' in identity.keys ? identity.keys.directory : identity.keys.files,
       },
-      policy: { default: policy.default, groups: Object.fromEntries(groups) },
+      policy: {
+        default: policy.default,
+        groups: Object.fromEntries(groups),
+        gateways: policy.gateways.map(formatGatewayRule),
+      },
       patience: formatDuration(configuration.patienceMillis),
       control: configuration.control,
       state: configuration.state,

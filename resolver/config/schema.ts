@@ -6,6 +6,7 @@
  */
 import { z } from 'zod';
 import { parseCidr, parseSocketAddress } from '../address.ts';
+import { parseGatewayRule } from '../capture/gateways.ts';
 import { POLICY_GROUPS } from '../capture/groups.ts';
 import { LOG_LEVELS } from '../log.ts';
 import {
@@ -43,6 +44,7 @@ const path = text('a path', value => (value === '' ? undefined : value));
 const SOCKET = 'an IP address with or without port, such as 127.0.0.1:53 or [::1]:53';
 const socket = text(SOCKET, value => parseSocketAddress(value, 53));
 const cidr = text('an address or a prefix, such as 192.0.2.0/24', parseCidr);
+const GATEWAY = 'a gateway and its hosts, such as 198.51.100.1 for 10.0.0.0/8';
 const ENTRY = 'an address, a prefix, a name or a pattern such as *.example.org';
 const entries = list(text(ENTRY, parsePolicyEntry), `a list, each ${ENTRY}`);
 const port = numeric('a port from 1 to 65535', parsePort);
@@ -94,6 +96,9 @@ export const schema = mapping({
       .optional()
       .meta({ description: 'group of whatever no entry names (default private-or-clear)' }),
     groups: mapping(groupShape).optional(),
+    gateways: list(text(GATEWAY, parseGatewayRule), `a list, each ${GATEWAY}`)
+      .optional()
+      .meta({ description: 'gateways that may speak for hosts, such as 198.51.100.1 for 10.0.0.0/8' }),
     directory: path
       .optional()
       .meta({ description: 'directory of policy files named as the groups, one entry a line' }),
