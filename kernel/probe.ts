@@ -62,12 +62,6 @@ export function probeKernel(): KernelProbe {
   return probe;
 }
 
-/** Whether this kernel takes ESP SAs, for IPv4 at least; otherwise one sentence that says what to do. */
-export function probeEsp(): { esp: true } | { esp: false; why: string } {
-  const probe = probeKernel();
-  return probe.esp4 ? { esp: true } : { esp: false, why: probe.why[0] ?? 'ESP is not available.' };
-}
-
 /** Undefined when an AES-GCM SA went in and out again. */
 function tryEsp(xfrm: Xfrm, family: 4 | 6, kernel: string): string | undefined {
   const [source, destination] = TEST_PAIRS[family];

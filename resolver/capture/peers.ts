@@ -58,8 +58,6 @@ export type ProvenPeer = {
   since: number;
   /** Names (lower case, no final dot) answered with this peer, with the group that ruled. */
   names: Map<string, PolicyGroup>;
-  /** Who began: we after a question, or the peer. */
-  initiator: boolean;
   /** When the kernel was last seen to hold it. */
   verifiedAt: number;
 };
@@ -202,7 +200,7 @@ export class Peers {
   adopt(address: IpAddress, seal: Seal, name: string | undefined, group: PolicyGroup): boolean {
     const known = this.#proven.has(pairOf(seal.local, address, fingerprintOf(seal.key)));
     if (!known && this.#proven.size >= MAX_STRANGERS) return false;
-    this.answered(this.#record(address, seal, false), name ?? formatIpAddress(address), group);
+    this.answered(this.#record(address, seal), name ?? formatIpAddress(address), group);
     return true;
   }
 
@@ -291,12 +289,12 @@ export class Peers {
   ): Sealing {
     this.#running.delete(id);
     this.#strike(target.address, id);
-    if (outcome.ok) return { state: 'sealed', peer: this.#record(target.address, outcome.seal, true) };
+    if (outcome.ok) return { state: 'sealed', peer: this.#record(target.address, outcome.seal) };
     for (const key of keys) this.#remember(target, fingerprintOf(key), asked, outcome.failure);
     return { state: 'failed', failure: outcome.failure };
   }
 
-  #record(address: IpAddress, seal: Seal, initiator: boolean): ProvenPeer {
+  #record(address: IpAddress, seal: Seal): ProvenPeer {
     const fingerprint = fingerprintOf(seal.key);
     const pair = pairOf(seal.local, address, fingerprint);
     const known = this.#proven.get(pair);
@@ -308,7 +306,6 @@ export class Peers {
       children: new Set(),
       since: this.#unixNow(),
       names: new Map(),
-      initiator,
       verifiedAt: this.#now(),
     };
     peer.seal = seal;

@@ -97,11 +97,6 @@ export class CachedResolver {
     return this.#forget(key => key.startsWith(name.key));
   }
 
-  /** Forgets failures and bogus answers: the network is another one now, or the clock. */
-  flushFailures(): number {
-    return this.#forget((_key, entry) => entry !== undefined && entry.failures > 0);
-  }
-
   flushAll(): number {
     return this.#forget(() => true);
   }
@@ -167,11 +162,11 @@ export class CachedResolver {
     return resolution;
   }
 
-  #forget(which: (key: string, entry: Entry | undefined) => boolean): number {
-    for (const key of this.#inFlight.keys()) if (which(key, undefined)) this.#inFlight.delete(key);
+  #forget(which: (key: string) => boolean): number {
+    for (const key of this.#inFlight.keys()) if (which(key)) this.#inFlight.delete(key);
     let forgotten = 0;
-    for (const [key, entry] of this.#entries) {
-      if (!which(key, entry)) continue;
+    for (const key of [...this.#entries.keys()]) {
+      if (!which(key)) continue;
       this.#remove(key);
       forgotten++;
     }

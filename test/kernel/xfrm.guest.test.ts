@@ -7,7 +7,7 @@ import { once } from 'node:events';
 import test, { after, afterEach, before } from 'node:test';
 import { type Child, XfrmDataPlane } from '../../kernel/dataplane.ts';
 import { type KernelEvent, openEvents } from '../../kernel/events.ts';
-import { probeEsp, probeKernel } from '../../kernel/probe.ts';
+import { probeKernel } from '../../kernel/probe.ts';
 import { openUdp, type SocketEndpoint, type UdpSocket } from '../../kernel/sockets.ts';
 import { type Mode, type Sa, type SaCipher, Xfrm } from '../../kernel/xfrm.ts';
 import { ECHO_PORT, EspPeer } from './esp-peer.ts';
@@ -61,8 +61,8 @@ function childPair(
 const gcm = () => aead('aes-gcm-16', 20);
 
 function whyNot(): string | undefined {
-  const probe = probeEsp();
-  return probe.esp ? undefined : probe.why;
+  const probe = probeKernel();
+  return probe.esp4 ? undefined : probe.why[0];
 }
 
 if (inOwnNamespace(import.meta.url, whyNot)) {

@@ -239,14 +239,6 @@ test('flush forgets one name in all its types, and what was in flight meanwhile 
   assert.equal(cache.peek(NAME, TYPE.A), undefined);
 });
 
-test('flushFailures forgets those alone', async () => {
-  const { cache } = setUp((_name, type) => resolution(type === TYPE.A ? {} : { verdict: 'bogus' }));
-  await cache.lookup(NAME, TYPE.A);
-  await cache.lookup(NAME, TYPE.AAAA);
-  assert.equal(cache.flushFailures(), 1);
-  assert.ok(cache.peek(NAME, TYPE.A));
-});
-
 test('a lookup that rejects is not remembered', async () => {
   let fails = true;
   const { world, cache } = setUp(() => {

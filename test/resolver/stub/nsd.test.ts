@@ -111,7 +111,6 @@ function installed(): boolean {
   }
 }
 
-/** Header status, counts and records of dig's output, without what may differ: ID, AA, times, OPT. */
 /** Status and records; without the TTLs, which the cache counts down (cache.test.ts holds that). */
 function essence(output: string): string[] {
   const status = /status: (\w+)/.exec(output)?.[1] ?? 'none';
