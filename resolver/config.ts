@@ -12,13 +12,14 @@ import { type GroupEntries, POLICY_GROUPS, type PolicyGroup } from './capture/gr
 import { isAnchor, recordsOfAnchorFile } from './config/anchors.ts';
 import { fullyQualifiedName, type Machine, systemUpstreams, thisMachine } from './config/machine.ts';
 import { addEntry, noEntries, readPolicyDirectory } from './config/policy.ts';
-import { keysAt, type ParsedTree, SETTINGS, schema } from './config/schema.ts';
+import { type ForwardZone, keysAt, type ParsedTree, SETTINGS, schema } from './config/schema.ts';
 import { ConfigurationError, combine, type Problem, readYaml, type Sources, show } from './config/sources.ts';
 import { Name } from './dns/name.ts';
 import { IANA_ROOT_ANCHORS, parseTrustAnchors, type TrustAnchor } from './dnssec/anchors.ts';
 import type { LogLevel } from './log.ts';
 import { closest } from './suggestion.ts';
 import { isOurselves } from './upstream/resolv-conf.ts';
+import { addressesOf, NETWORK, type UpstreamChoice, type UpstreamServer } from './upstream/server.ts';
 
 export { ConfigurationError } from './config/sources.ts';
 
@@ -28,8 +29,12 @@ export type Configuration = {
   listen: SocketAddress[];
   /** Who may ask. */
   access: Cidr[];
-  /** The resolvers asked; empty when none is configured and resolv.conf names none but us. */
-  upstream: SocketAddress[];
+  /** The resolvers asked. */
+  upstream: UpstreamChoice[];
+  /** What `network` stood for when the configuration was read; empty when the network names none but us. */
+  networkServers: SocketAddress[];
+  /** Zones with resolvers of their own; the longest that holds a name counts. */
+  forward: ForwardZone[];
   trustAnchors: TrustAnchor[];
   /** Names below which nothing is validated (RFC 7646). */
   negativeTrustAnchors: Name[];
@@ -172,20 +177,27 @@ function complete(
       );
     } else problems.push({ place, key: 'policy.directory', expected: 'a directory', found: show(directory) });
   }
-  for (const [index, server] of (given.upstream ?? []).entries()) {
-    if (!isOurselves(server.address, server.port, ourselves)) continue;
+  const mustBeOther = (server: UpstreamChoice, path: (string | number)[]) => {
+    const addresses = server === NETWORK ? [] : addressesOf(server);
+    if (!addresses.some(({ address, port }) => isOurselves(address, port, ourselves))) return;
     problems.push({
-      place: sources.placeOf(['upstream', index]),
-      key: `upstream[${index}]`,
+      place: sources.placeOf(path),
+      key: keyText(path),
       expected: 'another resolver',
       found: 'an address this one listens on',
     });
+  };
+  for (const [i, server] of (given.upstream ?? []).entries()) mustBeOther(server, ['upstream', i]);
+  for (const [i, { servers }] of (given.forward ?? []).entries()) {
+    for (const server of servers) mustBeOther(server, ['forward', i]);
   }
   const name = given.identity?.name;
   const configuration: Configuration = {
     listen,
     access: given.access ?? [parseCidr('127.0.0.0/8')!, parseCidr('::1')!],
-    upstream: given.upstream ?? systemUpstreams(machine, ourselves),
+    upstream: given.upstream ?? [NETWORK],
+    networkServers: systemUpstreams(machine, ourselves),
+    forward: given.forward ?? [],
     trustAnchors: trustAnchors(given['trust-anchors'], sources, machine, from, problems),
     negativeTrustAnchors: (given['negative-trust-anchors'] ?? []).map(owner => Name.parseText(`${owner}.`)),
     identity: {
@@ -208,6 +220,15 @@ function complete(
   };
   if (problems.length > 0) throw new ConfigurationError(problems);
   return configuration;
+}
+
+/** The resolvers to begin with: those configured, and for `network` those that it named when the configuration was read. */
+export function serversAtStart({ upstream, networkServers }: Configuration): UpstreamServer[] {
+  return upstream.flatMap(choice =>
+    choice === NETWORK
+      ? networkServers.map((address): UpstreamServer => ({ transport: 'udp', address }))
+      : [choice],
+  );
 }
 
 function keySource(

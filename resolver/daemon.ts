@@ -23,7 +23,7 @@ import { PolicyGroups } from './capture/groups.ts';
 import type { Story } from './capture/journal.ts';
 import { Liveness } from './capture/liveness.ts';
 import type { RunningDaemon } from './commands/up.ts';
-import type { Configuration } from './config.ts';
+import { type Configuration, serversAtStart } from './config.ts';
 import { DaemonView } from './control/view.ts';
 import { ControlServer } from './control/server.ts';
 import { parseRrsig } from './dns/dnssec-rdata.ts';
@@ -38,6 +38,7 @@ import { StartupError } from './startup-error.ts';
 import { StrangerLookup } from './strangers.ts';
 import { CachedResolver } from './stub/cache.ts';
 import { Stub } from './stub/stub.ts';
+import { addressesOf } from './upstream/server.ts';
 import { Upstream } from './upstream/upstream.ts';
 
 /** How long a stop waits for the peers to answer our Deletes. */
@@ -186,7 +187,7 @@ async function start(
 function openResolver(configuration: Configuration) {
   type Observer = (question: Parameters<Exchange>[0], message: Awaited<ReturnType<Exchange>>) => void;
   let observer: Observer = () => {};
-  const upstream = new Upstream({ servers: configuration.upstream });
+  const upstream = new Upstream({ servers: serversAtStart(configuration), forward: configuration.forward });
   const anchors = configuration.trustAnchors;
   const now = () => configuration.validationTime ?? Math.floor(Date.now() / 1000);
   const validator = new ValidatingResolver({
@@ -448,8 +449,10 @@ function ourIdentity({ name }: LoadedIdentity): Identity | undefined {
   return name === undefined ? undefined : { type: 'fqdn', data: new TextEncoder().encode(name) };
 }
 
-function exemptUpstreams({ upstream }: Configuration): { address: Uint8Array; port: number }[] {
-  return upstream
+function exemptUpstreams(configuration: Configuration): { address: Uint8Array; port: number }[] {
+  const forwarded = configuration.forward.flatMap(({ servers }) => servers);
+  return [...serversAtStart(configuration), ...forwarded]
+    .flatMap(addressesOf)
     .map(({ address, port }) => ({ parsed: parseIpAddress(address.replace(/%.*$/, '')), port }))
     .filter((server): server is { parsed: IpAddress; port: number } => server.parsed !== undefined)
     .map(({ parsed, port }) => ({ address: parsed.bytes, port }));

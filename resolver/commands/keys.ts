@@ -1,6 +1,6 @@
 /** `holdfast keygen` and `holdfast record`: making our keys and saying what to publish. */
 import { parseIpAddress } from '../address.ts';
-import type { Configuration } from '../config.ts';
+import { type Configuration, serversAtStart } from '../config.ts';
 import { parseFqdn } from '../config/values.ts';
 import { generateKeyFiles, loadIdentity } from '../identity/identity.ts';
 import {
@@ -47,8 +47,11 @@ export async function record(configuration: Configuration, options: RecordOption
     }
     return 0;
   }
-  const servers = options.server ? [options.server] : configuration.upstream.map(({ address }) => address);
-  const port = options.server ? 53 : (configuration.upstream[0]?.port ?? 53);
+  const plain = serversAtStart(configuration).flatMap(server =>
+    'address' in server ? [server.address] : [],
+  );
+  const servers = options.server ? [options.server] : plain.map(({ address }) => address);
+  const port = options.server ? 53 : (plain[0]?.port ?? 53);
   return compare(records, await askRecords(owners, servers, port), options.json);
 }
 

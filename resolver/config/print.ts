@@ -4,6 +4,7 @@ import { formatCidr, formatSocketAddress } from '../address.ts';
 import { formatGatewayRule } from '../capture/gateways.ts';
 import { POLICY_GROUPS } from '../capture/groups.ts';
 import type { Configuration } from '../config.ts';
+import { formatUpstreamServer, NETWORK } from '../upstream/server.ts';
 import { anchorRecords } from './anchors.ts';
 import { formatDuration, formatTime } from './values.ts';
 
@@ -18,7 +19,13 @@ export function printConfiguration(configuration: Configuration): string {
     {
       listen: configuration.listen.map(formatSocketAddress),
       access: configuration.access.map(formatCidr),
-      upstream: configuration.upstream.map(formatSocketAddress),
+      upstream: configuration.upstream.map(choice =>
+        choice === NETWORK ? NETWORK : formatUpstreamServer(choice),
+      ),
+      forward: configuration.forward.map(({ zone, servers }) => ({
+        zone: zone.toText(),
+        servers: servers.map(formatUpstreamServer),
+      })),
       'trust-anchors': anchorRecords(configuration.trustAnchors),
       'negative-trust-anchors': configuration.negativeTrustAnchors.map(name => name.toText()),
       identity: {

@@ -9,6 +9,8 @@ import { parseCidr, parseSocketAddress } from '../address.ts';
 import { parseGatewayRule } from '../capture/gateways.ts';
 import { POLICY_GROUPS } from '../capture/groups.ts';
 import { LOG_LEVELS } from '../log.ts';
+import { Name } from '../dns/name.ts';
+import { NETWORK, parseUpstreamServer, type UpstreamServer } from '../upstream/server.ts';
 import {
   parseDomainName,
   parseDuration,
@@ -50,6 +52,35 @@ const entries = list(text(ENTRY, parsePolicyEntry), `a list, each ${ENTRY}`);
 const port = numeric('a port from 1 to 65535', parsePort);
 const name = text('a domain name', parseDomainName);
 
+const SERVER =
+  'a resolver such as 192.0.2.1, tcp://192.0.2.1, tls://192.0.2.1#dns.example, tls://192.0.2.1#pin-sha256=… or https://dns.example/dns-query';
+const server = text(SERVER, parseUpstreamServer);
+const upstream = text(`${SERVER}; or network`, value =>
+  value === NETWORK ? NETWORK : parseUpstreamServer(value),
+);
+
+export type ForwardZone = { zone: Name; servers: UpstreamServer[] };
+
+const FORWARD = 'a zone and its resolvers, such as 10.0.0.53 10.0.0.54 for corp.example';
+const forward = z.union(
+  [
+    z
+      .strictObject({ zone: name, servers: list(server, `a list, each ${SERVER}`).min(1) })
+      .transform(({ zone, servers }): ForwardZone => ({ zone: Name.parseText(`${zone}.`), servers })),
+    text(FORWARD, parseForward),
+  ],
+  { error: `a mapping with the keys zone and servers, or ${FORWARD}` },
+);
+
+/** `10.0.0.53 10.0.0.54 for corp.example`, as flags and the environment write it. */
+function parseForward(value: string): ForwardZone | undefined {
+  const [, resolvers, zone] = /^(\S.*?) +for +(\S+)$/.exec(value.trim()) ?? [];
+  const owner = zone === undefined ? undefined : parseDomainName(zone);
+  const servers = (resolvers ?? '').split(/ +/).map(parseUpstreamServer);
+  if (owner === undefined || !servers.every(one => one !== undefined)) return undefined;
+  return { zone: Name.parseText(`${owner}.`), servers };
+}
+
 const groupShape = Object.fromEntries(
   POLICY_GROUPS.map(group => [
     group,
@@ -70,9 +101,12 @@ export const schema = mapping({
   access: list(cidr, 'a list of addresses and prefixes')
     .optional()
     .meta({ description: 'who may ask (default loopback)' }),
-  upstream: list(socket, `a list, each ${SOCKET}`)
+  upstream: list(upstream, `a list, each ${SERVER}; or network`)
     .optional()
-    .meta({ description: 'resolvers to ask (default those of /etc/resolv.conf)' }),
+    .meta({ description: 'resolvers to ask; network stands for those the network gave (default network)' }),
+  forward: list(forward, `a list, each a mapping with the keys zone and servers, or ${FORWARD}`)
+    .optional()
+    .meta({ description: 'zones with resolvers of their own, such as 10.0.0.53 for corp.example' }),
   'trust-anchors': z
     .union([path, z.array(z.string())], { error: 'a file, or a list of DS or DNSKEY records' })
     .optional()

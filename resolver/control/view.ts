@@ -1,5 +1,5 @@
 /** What the control socket tells about the running daemon, and what it can make it do. */
-import { formatIpAddress, formatSocketAddress, parseIpAddress } from '../address.ts';
+import { formatIpAddress, parseIpAddress } from '../address.ts';
 import { type Capture, textOf } from '../capture/capture.ts';
 import { strictest } from '../capture/groups.ts';
 import { round, type Story } from '../capture/journal.ts';
@@ -8,6 +8,7 @@ import { Name } from '../dns/name.ts';
 import { rcodeToText, TYPE, typeFromText, typeToText } from '../dns/types.ts';
 import type { LoadedIdentity } from '../identity/identity.ts';
 import type { CachedResolver } from '../stub/cache.ts';
+import { formatUpstreamServer } from '../upstream/server.ts';
 import type { Upstream } from '../upstream/upstream.ts';
 import { adviceFor } from './advice.ts';
 import type {
@@ -52,7 +53,7 @@ export class DaemonView implements ControlBackend {
       startedAt: this.#startedAt.toISOString(),
       listen: listen(),
       upstreams: upstream.servers().map(({ server, smoothedMillis, backOffUntil }) => ({
-        address: formatSocketAddress(server),
+        address: formatUpstreamServer(server),
         healthy: backOffUntil <= monotonic,
         ...(smoothedMillis === undefined ? {} : { rttMs: round(smoothedMillis)! }),
       })),

@@ -1,5 +1,5 @@
 /** One question, several servers: who is asked when, and which answer counts. */
-import { formatSocketAddress } from '../address.ts';
+import { formatUpstreamServer } from './server.ts';
 import { UpstreamError, type UpstreamErrorCode } from './error.ts';
 import type { ServerHealth, ServerState } from './server-health.ts';
 
@@ -106,7 +106,7 @@ export class Race<Answer> {
   #silent(state: ServerState): void {
     this.#config.health.failed(state, this.#config.now());
     this.#config.onSilent();
-    this.#tried.push(`${formatSocketAddress(state.server)}: no answer`);
+    this.#tried.push(`${formatUpstreamServer(state.server)}: no answer`);
     if (!this.#launchNext()) this.#giveUp();
   }
 
@@ -119,7 +119,7 @@ export class Race<Answer> {
     }
     this.#dismissed.add(state);
     this.#lastNo = error;
-    this.#tried.push(`${formatSocketAddress(state.server)}: ${error.text}`);
+    this.#tried.push(`${formatUpstreamServer(state.server)}: ${error.text}`);
     if (error.code === 'network') this.#config.health.failed(state, this.#config.now());
     if (this.#dismissed.size === this.#servers.length) this.#giveUp();
     else if (state === this.#current) this.#launchNext();

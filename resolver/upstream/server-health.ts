@@ -1,9 +1,9 @@
 /** Who answers fastest, and who should be left alone for a while. Pure; the clock is the caller's, in milliseconds. */
-import type { SocketAddress } from '../address.ts';
+import { formatUpstreamServer, type UpstreamServer } from './server.ts';
 
 /** What is known about one server. */
 export type ServerState = {
-  readonly server: SocketAddress;
+  readonly server: UpstreamServer;
   /** Smoothed round trip time (RFC 6298's gain of 1/8), undefined before the first answer. */
   smoothedMillis: number | undefined;
   /** Questions in a row that it left unanswered. */
@@ -21,16 +21,17 @@ const FADE = 0.98;
 
 /** The servers, the one to be asked first in front. */
 export class ServerHealth {
-  readonly #states: ServerState[];
+  #states: ServerState[] = [];
 
-  constructor(servers: readonly SocketAddress[]) {
-    this.#states = servers.map(server => ({
-      server,
-      smoothedMillis: undefined,
-      failures: 0,
-      backOffUntil: Number.NEGATIVE_INFINITY,
-      rejectsEdns: false,
-    }));
+  constructor(servers: readonly UpstreamServer[]) {
+    this.setServers(servers);
+  }
+
+  /** From now on these; what is known of those that stay is kept. */
+  setServers(servers: readonly UpstreamServer[]): void {
+    const known = new Map(this.#states.map(state => [formatUpstreamServer(state.server), state]));
+    const wanted = new Map(servers.map(server => [formatUpstreamServer(server), server]));
+    this.#states = [...wanted].map(([text, server]) => known.get(text) ?? newState(server));
   }
 
   /**
@@ -85,8 +86,24 @@ export class ServerHealth {
     state.rejectsEdns = rejects;
   }
 
+  /** What is known of one of them. */
+  stateOf(server: UpstreamServer): ServerState | undefined {
+    const text = formatUpstreamServer(server);
+    return this.#states.find(state => formatUpstreamServer(state.server) === text);
+  }
+
   /** A copy for `status`. */
   snapshot(): ServerState[] {
     return this.#states.map(state => ({ ...state }));
   }
+}
+
+function newState(server: UpstreamServer): ServerState {
+  return {
+    server,
+    smoothedMillis: undefined,
+    failures: 0,
+    backOffUntil: Number.NEGATIVE_INFINITY,
+    rejectsEdns: false,
+  };
 }

@@ -12,7 +12,7 @@ const MAX_FOREIGN = 8;
 /** What came: the message, or a reason to ask again over TCP. */
 export type UdpOutcome =
   | { kind: 'message'; message: Uint8Array; rejection: boolean }
-  | { kind: 'truncated' }
+  | { kind: 'truncated'; message: Uint8Array }
   | { kind: 'flooded' };
 
 /**
@@ -64,12 +64,11 @@ function converse(
       if (judgement === 'foreign') {
         onForeign();
         if (++foreign === MAX_FOREIGN) resolve({ kind: 'flooded' });
-      } else if (judgement === 'truncated') {
-        resolve({ kind: 'truncated' });
       } else {
         // A Buffer's slice() is a view; what is parsed from a plain Uint8Array are copies that keep nothing else alive.
         const bytes = new Uint8Array(message.buffer, message.byteOffset, message.length);
-        resolve({ kind: 'message', message: bytes, rejection: judgement === 'rejection' });
+        if (judgement === 'truncated') resolve({ kind: 'truncated', message: bytes });
+        else resolve({ kind: 'message', message: bytes, rejection: judgement === 'rejection' });
       }
     });
     // Connected, the kernel drops what others send before it costs us anything, and tells us of a closed port.

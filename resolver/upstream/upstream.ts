@@ -4,21 +4,23 @@
  * Answers are not judged here beyond being answers: validation is `resolver/dnssec`'s.
  */
 import { randomBytes } from 'node:crypto';
-import type { SocketAddress } from '../address.ts';
 import { type Message, parseMessage } from '../dns/message.ts';
-import { DnsFormatError } from '../dns/name.ts';
+import { DnsFormatError, type Name } from '../dns/name.ts';
 import { RCODE, rcodeToText } from '../dns/types.ts';
 import type { Exchange, UpstreamQuestion } from '../dnssec/types.ts';
 import { UpstreamError } from './error.ts';
 import { composeQuery, idOf } from './query.ts';
 import { Race, type RaceTimes } from './race.ts';
 import { ServerHealth, type ServerState } from './server-health.ts';
+import type { PlainServer, UpstreamServer } from './server.ts';
 import { plainSockets, type UpstreamSockets } from './sockets.ts';
 import { TcpExchange } from './tcp.ts';
 import { askOverUdp } from './udp.ts';
 
 export type UpstreamConfig = {
-  servers: readonly SocketAddress[];
+  servers: readonly UpstreamServer[];
+  /** Zones with resolvers of their own: the longest that holds the name counts, and nobody else is asked for it. */
+  forward?: readonly { zone: Name; servers: readonly UpstreamServer[] }[];
   sockets?: UpstreamSockets;
   random?: (octets: number) => Uint8Array;
   /** Milliseconds, monotonic. */
@@ -37,6 +39,7 @@ const MAX_REMEMBERED = 512;
 /** The upstream servers together. */
 export class Upstream {
   readonly #health: ServerHealth;
+  readonly #forward = new Map<string, ServerHealth>();
   readonly #sockets: UpstreamSockets;
   readonly #random: (octets: number) => Uint8Array;
   readonly #now: () => number;
@@ -66,6 +69,9 @@ export class Upstream {
 
   constructor(config: UpstreamConfig) {
     this.#health = new ServerHealth(config.servers);
+    for (const { zone, servers } of config.forward ?? []) {
+      this.#forward.set(zone.key, new ServerHealth(servers));
+    }
     this.#sockets = config.sockets ?? plainSockets;
     this.#random = config.random ?? randomBytes;
     this.#now = config.now ?? (() => performance.now());
@@ -107,6 +113,60 @@ export class Upstream {
     }
   };
 
+  /** From now on these are asked for all that no forward zone holds; what is known of those that stay is kept. */
+  setServers(servers: readonly UpstreamServer[]): void {
+    this.#health.setServers(servers);
+  }
+
+  /**
+   * Asks one server over its transport alone, whether it is among those configured or not: for probing.
+   *
+   * Resolves to whatever it answers: any RCODE, also truncated (`message.truncated`; `udp` is not followed by TCP
+   * here). Rejects with UpstreamError `timeout`, `network`, `malformed` or `aborted`.
+   */
+  async ask(
+    server: UpstreamServer,
+    question: UpstreamQuestion,
+    { timeoutMillis, signal }: { timeoutMillis: number; signal?: AbortSignal },
+  ): Promise<Message> {
+    if (!('address' in server)) throw new UpstreamError('network', `${server.transport} is not spoken yet`);
+    const over = new AbortController();
+    const cancel = () => over.abort();
+    if (this.#closed || signal?.aborted) cancel();
+    signal?.addEventListener('abort', cancel, { once: true });
+    this.#live.add(cancel);
+    let late = false;
+    const end = setTimeout(() => {
+      late = true;
+      cancel();
+    }, timeoutMillis);
+    try {
+      const query = composeQuery(question.name, question.type, idOf(this.#random(2)));
+      const bytes = await this.#askOnce(server, query, over.signal);
+      const message = this.#parse(bytes);
+      if (message === undefined) throw new UpstreamError('malformed', 'its answer is not a DNS message');
+      return message;
+    } catch (error) {
+      throw late ? new UpstreamError('timeout', 'no answer in time') : error;
+    } finally {
+      clearTimeout(end);
+      this.#live.delete(cancel);
+      signal?.removeEventListener('abort', cancel);
+    }
+  }
+
+  async #askOnce(
+    { transport, address }: PlainServer,
+    query: Uint8Array,
+    signal: AbortSignal,
+  ): Promise<Uint8Array> {
+    if (transport === 'tcp') return (await this.#tcp.ask(address, query, signal)).message;
+    const onForeign = () => this.#counters.foreign++;
+    const outcome = await askOverUdp(this.#sockets, address, query, onForeign, signal);
+    if (outcome.kind === 'flooded') throw new UpstreamError('malformed', 'drowned in forged answers');
+    return outcome.message;
+  }
+
   /** Rejects all that is in flight with `aborted`, closes all sockets. */
   close(): void {
     this.#closed = true;
@@ -120,7 +180,16 @@ export class Upstream {
 
   /** What is known about each server, for `status`. */
   servers(): ServerState[] {
-    return this.#health.snapshot();
+    return [this.#health, ...this.#forward.values()].flatMap(health => health.snapshot());
+  }
+
+  #healthFor({ name }: UpstreamQuestion): ServerHealth {
+    if (this.#forward.size === 0) return this.#health;
+    for (let labels = name.labelCount; labels >= 0; labels--) {
+      const found = this.#forward.get(name.suffix(labels).key);
+      if (found !== undefined) return found;
+    }
+    return this.#health;
   }
 
   async #turn(nobodyWaits: AbortSignal): Promise<void> {
@@ -151,18 +220,19 @@ export class Upstream {
   }
 
   #race(question: UpstreamQuestion, nobodyWaits: AbortSignal): Promise<Message> {
+    const health = this.#healthFor(question);
     const race = new Race<Message>({
-      health: this.#health,
+      health,
       times: this.#times,
       now: this.#now,
       avoid: (question.attempt ?? 0) > 0 ? this.#answeredBy.get(keyOf(question)) : undefined,
       nobodyWaits,
       ask: async (state, signal) => {
-        const answer = await this.#askServer(state, question, signal);
+        const answer = await this.#askServer(health, state, question, signal);
         this.#remember(question, state);
         return answer;
       },
-      probe: state => this.#probe(state, question),
+      probe: state => this.#probe(health, state, question),
       onSilent: () => this.#counters.silent++,
     });
     return race.run();
@@ -177,13 +247,13 @@ export class Upstream {
   }
 
   /** Asks for the sake of asking: only what it tells about the server's health is of interest. */
-  #probe(state: ServerState, question: UpstreamQuestion): void {
+  #probe(health: ServerHealth, state: ServerState, question: UpstreamQuestion): void {
     this.#counters.probes++;
     const over = new AbortController();
     const cancel = () => over.abort();
     const end = setTimeout(cancel, this.#times.total);
     this.#live.add(cancel);
-    this.#askServer(state, question, over.signal)
+    this.#askServer(health, state, question, over.signal)
       .catch(() => {})
       .finally(() => {
         clearTimeout(end);
@@ -192,29 +262,39 @@ export class Upstream {
   }
 
   /** One server's answer: usable, or an UpstreamError that says why not. */
-  async #askServer(state: ServerState, question: UpstreamQuestion, signal: AbortSignal): Promise<Message> {
+  async #askServer(
+    health: ServerHealth,
+    state: ServerState,
+    question: UpstreamQuestion,
+    signal: AbortSignal,
+  ): Promise<Message> {
+    const { server } = state;
+    if (!('address' in server)) throw new UpstreamError('network', `${server.transport} is not spoken yet`);
     const query = composeQuery(question.name, question.type, idOf(this.#random(2)));
     const sentAt = this.#now();
-    this.#counters.udp++;
-    const onForeign = () => this.#counters.foreign++;
-    const outcome = await askOverUdp(this.#sockets, state.server, query, onForeign, signal);
-    if (outcome.kind === 'flooded') {
-      this.#counters.flooded++;
-    } else {
-      this.#health.answered(state, this.#now() - sentAt);
-      if (outcome.kind === 'message') {
-        const message = this.#parse(outcome.message);
-        if (message !== undefined) return this.#usable(state, message, outcome.rejection);
+    if (server.transport === 'udp') {
+      this.#counters.udp++;
+      const onForeign = () => this.#counters.foreign++;
+      const outcome = await askOverUdp(this.#sockets, server.address, query, onForeign, signal);
+      if (outcome.kind === 'flooded') {
+        this.#counters.flooded++;
       } else {
-        this.#counters.truncated++;
+        health.answered(state, this.#now() - sentAt);
+        if (outcome.kind === 'message') {
+          const message = this.#parse(outcome.message);
+          if (message !== undefined) return this.#usable(health, state, message, outcome.rejection);
+        } else {
+          this.#counters.truncated++;
+        }
       }
     }
     // Truncated, garbled or drowned in forgeries: TCP delivers what the server really said.
     this.#counters.tcp++;
-    const answer = await this.#tcp.ask(state.server, query, signal);
+    const answer = await this.#tcp.ask(server.address, query, signal);
+    if (server.transport === 'tcp') health.answered(state, this.#now() - sentAt);
     const message = this.#parse(answer.message);
     if (message === undefined) throw new UpstreamError('malformed', 'its answer is not a DNS message');
-    return this.#usable(state, message, answer.rejection);
+    return this.#usable(health, state, message, answer.rejection);
   }
 
   #parse(bytes: Uint8Array): Message | undefined {
@@ -227,12 +307,12 @@ export class Upstream {
     }
   }
 
-  #usable(state: ServerState, message: Message, rejection: boolean): Message {
+  #usable(health: ServerHealth, state: ServerState, message: Message, rejection: boolean): Message {
     const { rcode } = message;
     // What an OPT provokes in a server or middlebox that does not know it (RFC 6891 section 7). Asking again without
     // EDNS would bring an answer, but one that nobody can validate.
     const rejectsEdns = rcode === RCODE.FORMERR || rcode === RCODE.NOTIMP || rcode === RCODE.BADVERS;
-    if (rejectsEdns || message.edns !== undefined) this.#health.rejectedEdns(state, rejectsEdns);
+    if (rejectsEdns || message.edns !== undefined) health.rejectedEdns(state, rejectsEdns);
     if (rejectsEdns) {
       this.#counters.rejected++;
       throw new UpstreamError(

@@ -3,8 +3,15 @@ import test from 'node:test';
 import fc from 'fast-check';
 import { formatCidr, formatSocketAddress } from '../../../resolver/address.ts';
 import { anchorRecords } from '../../../resolver/config/anchors.ts';
-import { ConfigurationError, DEFAULT_FILE, loadConfiguration } from '../../../resolver/config.ts';
+import {
+  ConfigurationError,
+  DEFAULT_FILE,
+  loadConfiguration,
+  serversAtStart,
+} from '../../../resolver/config.ts';
+import { printConfiguration } from '../../../resolver/config/print.ts';
 import { SETTINGS } from '../../../resolver/config/schema.ts';
+import { formatUpstreamServer } from '../../../resolver/upstream/server.ts';
 import { machineWith } from './machine.ts';
 
 const FILE = '/etc/holdfast/test.yaml';
@@ -43,7 +50,11 @@ test('nothing given: every default, upstreams and name from the machine', () => 
   const configuration = loadConfiguration({ environment: {}, machine });
   assert.deepEqual(configuration.listen.map(formatSocketAddress), ['127.0.0.1:53', '[::1]:53']);
   assert.deepEqual(configuration.access.map(formatCidr), ['127.0.0.0/8', '::1/128']);
-  assert.deepEqual(configuration.upstream.map(formatSocketAddress), ['192.0.2.53:53', '[2001:db8::53]:53']);
+  assert.deepEqual(configuration.upstream, ['network']);
+  assert.deepEqual(configuration.networkServers.map(formatSocketAddress), [
+    '192.0.2.53:53',
+    '[2001:db8::53]:53',
+  ]);
   assert.deepEqual(anchorRecords(configuration.trustAnchors), [
     '. IN DS 20326 8 2 E06D44B80B8F1D39A95C0B0D7C65D08458E880409BBC683457104237C7F8EC8D',
     '. IN DS 38696 8 2 683D2D0ACB8C9B712A1948B27F741219298D0A450D612C483AF444A4C0FB2B16',
@@ -130,7 +141,7 @@ log:
     problemsOf(() => load(yaml)),
     [
       `${FILE}:3:5: listen[1]: expected an IP address with or without port, such as 127.0.0.1:53 or [::1]:53; found "localhost:53"`,
-      `${FILE}:4:1: polic: expected one of the keys listen, access, upstream, trust-anchors, negative-trust-anchors, identity, policy, patience, control, state, ike, dataplane, log, validation-time; found "polic" (did you mean policy?)`,
+      `${FILE}:4:1: polic: expected one of the keys listen, access, upstream, forward, trust-anchors, negative-trust-anchors, identity, policy, patience, control, state, ike, dataplane, log, validation-time; found "polic" (did you mean policy?)`,
       `${FILE}:7:12: policy.default: expected one of clear, clear-or-private, private-or-clear, private-if-published, private, block; found "privat" (did you mean private?)`,
       `${FILE}:9:5: policy.groups.privat-or-clear: expected one of the keys clear, clear-or-private, private-or-clear, private-if-published, private, block; found "privat-or-clear" (did you mean private-or-clear?)`,
       `${FILE}:10:15: policy.groups.private[0]: expected an address, a prefix, a name or a pattern such as *.example.org; found "10.0.0.0/33"`,
@@ -252,24 +263,69 @@ test('the default file is read when it is there, and HOLDFAST_CONFIG names anoth
 test('never its own upstream', () => {
   const resolv = 'nameserver 127.0.0.1\nnameserver ::1\n';
   const only = machineWith({ '/etc/resolv.conf': resolv });
-  assert.deepEqual(loadConfiguration({ environment: {}, machine: only }).upstream, []);
+  assert.deepEqual(loadConfiguration({ environment: {}, machine: only }).networkServers, []);
   const network = machineWith({
     '/etc/resolv.conf': resolv,
     '/run/systemd/resolve/resolv.conf': 'nameserver 192.0.2.1\n',
   });
-  assert.deepEqual(loadConfiguration({ environment: {}, machine: network }).upstream, [
+  assert.deepEqual(loadConfiguration({ environment: {}, machine: network }).networkServers, [
     { address: '192.0.2.1', port: 53 },
   ]);
   const everywhere = machineWith({ '/etc/resolv.conf': 'nameserver 10.0.0.5\nnameserver 10.0.0.6\n' }, 'x', [
     '10.0.0.5',
   ]);
   assert.deepEqual(
-    loadConfiguration({ environment: {}, flags: { listen: '0.0.0.0' }, machine: everywhere }).upstream,
+    loadConfiguration({ environment: {}, flags: { listen: '0.0.0.0' }, machine: everywhere }).networkServers,
     [{ address: '10.0.0.6', port: 53 }],
   );
   assert.deepEqual(
     problemsOf(() => load('upstream: [192.0.2.1, "127.0.0.1:53"]')),
     [`${FILE}:1:23: upstream[1]: expected another resolver; found an address this one listens on`],
+  );
+});
+
+test('upstreams of every kind, zones with resolvers of their own, and both print back', () => {
+  const machine = machineWith({
+    '/etc/resolv.conf': 'nameserver 192.0.2.53\n',
+    [FILE]: `
+upstream: ["tls://192.0.2.1#dns.example", network, "https://dns.example/dns-query#192.0.2.2"]
+forward:
+  - { zone: corp.example, servers: [10.0.0.53, "tcp://10.0.0.54"] }
+  - 10.1.0.53 10.1.0.54:5353 for Lab.Corp.Example.
+`,
+  });
+  const configuration = loadConfiguration({ file: FILE, environment: {}, machine });
+  assert.deepEqual(serversAtStart(configuration).map(formatUpstreamServer), [
+    'tls://192.0.2.1#dns.example',
+    '192.0.2.53:53',
+    'https://dns.example/dns-query#192.0.2.2',
+  ]);
+  assert.deepEqual(
+    configuration.forward.map(({ zone, servers }) => [zone.toText(), servers.map(formatUpstreamServer)]),
+    [
+      ['corp.example.', ['10.0.0.53:53', 'tcp://10.0.0.54:53']],
+      ['lab.corp.example.', ['10.1.0.53:53', '10.1.0.54:5353']],
+    ],
+  );
+  const printed = printConfiguration(configuration);
+  const again = loadConfiguration({
+    file: FILE,
+    environment: {},
+    machine: machineWith({ '/etc/resolv.conf': 'nameserver 192.0.2.53\n', [FILE]: printed }),
+  });
+  assert.deepEqual(again.upstream, configuration.upstream);
+  assert.deepEqual(printConfiguration(again), printed);
+  const flags = { forward: '10.0.0.53 for corp.example,10.0.0.54 for .' };
+  assert.deepEqual(
+    loadConfiguration({ environment: {}, flags, machine }).forward.map(({ zone }) => zone.toText()),
+    ['corp.example.', '.'],
+  );
+  for (const unfit of ['10.0.0.53', 'for corp.example', '10.0.0.53 for', '10.0.0 for corp.example']) {
+    assert.throws(() => loadConfiguration({ environment: {}, flags: { forward: unfit }, machine }), unfit);
+  }
+  assert.deepEqual(
+    problemsOf(() => load('forward: [{ zone: corp.example, servers: [127.0.0.1] }]')),
+    [`${FILE}:1:11: forward[0]: expected another resolver; found an address this one listens on`],
   );
 });
 

@@ -39,7 +39,9 @@ test('a dns2 client asks through the stub what a dns2 server answers', async t =
     udp: AddressInfo;
   };
   t.after(() => server.close());
-  const upstream = new Upstream({ servers: [{ address: '127.0.0.1', port: udp.port }] });
+  const upstream = new Upstream({
+    servers: [{ transport: 'udp', address: { address: '127.0.0.1', port: udp.port } }],
+  });
   t.after(() => upstream.close());
   const stub = new Stub({
     listen: [{ address: '127.0.0.1', port: 0 }],

@@ -122,7 +122,7 @@ test('dig sees through us what it sees at the server itself', {
   skip: !installed() && 'nsd is not installed',
 }, async t => {
   const port = await startNsd(t);
-  const upstream = new Upstream({ servers: [{ address: '127.0.0.1', port }] });
+  const upstream = new Upstream({ servers: [{ transport: 'udp', address: { address: '127.0.0.1', port } }] });
   t.after(() => upstream.close());
   const cache = new CachedResolver(unjudged(upstream));
   const stub = new Stub({

@@ -3,9 +3,11 @@ import dgram from 'node:dgram';
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import test, { type TestContext } from 'node:test';
+import type { SocketAddress } from '../../../resolver/address.ts';
 import { Name } from '../../../resolver/dns/name.ts';
 import { TYPE } from '../../../resolver/dns/types.ts';
 import { UpstreamError, type UpstreamErrorCode } from '../../../resolver/upstream/error.ts';
+import type { UpstreamServer } from '../../../resolver/upstream/server.ts';
 import { plainSockets } from '../../../resolver/upstream/sockets.ts';
 import { Upstream, type UpstreamConfig } from '../../../resolver/upstream/upstream.ts';
 import { dnsPacket } from '../dns-packet.ts';
@@ -16,13 +18,18 @@ const QUESTION = { name: Name.parseText('www.example.com'), type: TYPE.A };
 /** Short patience: these tests wait for events, and for silence no longer than they must. */
 const QUICK = { rounds: [60, 120, 240], total: 1500 };
 
+const plain = ({ address, port }: SocketAddress): UpstreamServer => ({
+  transport: 'udp',
+  address: { address, port },
+});
+
 async function setUp(
   t: TestContext,
   answers: ((asked: Asked) => unknown)[],
   config: Partial<UpstreamConfig> = {},
 ): Promise<{ upstream: Upstream; servers: FakeServer[] }> {
   const servers = await Promise.all(answers.map(answer => fakeServer(answer)));
-  const upstream = new Upstream({ servers, times: QUICK, ...config });
+  const upstream = new Upstream({ servers: servers.map(plain), times: QUICK, ...config });
   t.after(async () => {
     upstream.close();
     await Promise.all(servers.map(server => server.close()));
@@ -69,7 +76,7 @@ test('every question has a new port and a new ID', async t => {
 
 test('IPv6 servers are asked as well', async t => {
   const server = await fakeServer(honest, { address: '::1' });
-  const upstream = new Upstream({ servers: [server] });
+  const upstream = new Upstream({ servers: [plain(server)] });
   t.after(() => {
     upstream.close();
     return server.close();
