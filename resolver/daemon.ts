@@ -36,7 +36,7 @@ import { IkeNegotiator, incapableNegotiator, isByGateway, type SealingPlane } fr
 import { cannotListen, clockBeforeSignatures, noEsp } from './startup-checks.ts';
 import { StartupError } from './startup-error.ts';
 import { StrangerLookup } from './strangers.ts';
-import { CachedResolver } from './stub/cache.ts';
+import { CachedResolver } from './cache/answers.ts';
 import { Stub } from './stub/stub.ts';
 import { addressesOf } from './upstream/server.ts';
 import { Upstream } from './upstream/upstream.ts';

@@ -119,6 +119,16 @@ test('bytes in, values out: the DNS codec and the validation read no sockets and
   );
 });
 
+test('the cache knows names and verdicts, and neither who asks nor who is asked', () => {
+  const allowed = ['resolver/cache', 'resolver/dns', 'resolver/dnssec'];
+  assert.deepEqual(
+    violations(
+      (from, to) => roomOf(from) === 'resolver/cache' && isOfTheHouse(to) && !allowed.includes(roomOf(to)),
+    ),
+    [],
+  );
+});
+
 test('only daemon.ts knows both ike/ and kernel/, and only it drives the kernel', () => {
   assert.deepEqual(
     violations(

@@ -7,7 +7,7 @@ import type { ProvenPeer } from '../capture/peers.ts';
 import { Name } from '../dns/name.ts';
 import { rcodeToText, TYPE, typeFromText, typeToText } from '../dns/types.ts';
 import type { LoadedIdentity } from '../identity/identity.ts';
-import type { CachedResolver } from '../stub/cache.ts';
+import type { CachedResolver } from '../cache/answers.ts';
 import { formatUpstreamServer } from '../upstream/server.ts';
 import type { Upstream } from '../upstream/upstream.ts';
 import { adviceFor } from './advice.ts';

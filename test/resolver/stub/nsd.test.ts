@@ -11,7 +11,7 @@ import type { Name } from '../../../resolver/dns/name.ts';
 import { groupRrsets } from '../../../resolver/dns/rrset.ts';
 import { RCODE, TYPE } from '../../../resolver/dns/types.ts';
 import type { Resolution } from '../../../resolver/dnssec/types.ts';
-import { CachedResolver } from '../../../resolver/stub/cache.ts';
+import { CachedResolver } from '../../../resolver/cache/answers.ts';
 import { Stub } from '../../../resolver/stub/stub.ts';
 import { Upstream } from '../../../resolver/upstream/upstream.ts';
 import { freePort } from '../free-port.ts';
@@ -111,7 +111,7 @@ function installed(): boolean {
   }
 }
 
-/** Status and records; without the TTLs, which the cache counts down (cache.test.ts holds that). */
+/** Status and records; without the TTLs, which the cache counts down (answers.test.ts holds that). */
 function essence(output: string): string[] {
   const status = /status: (\w+)/.exec(output)?.[1] ?? 'none';
   const records = output.split('\n').filter(line => line !== '' && !line.startsWith(';'));

@@ -5,7 +5,7 @@ import { Name } from '../../../resolver/dns/name.ts';
 import type { Rrset } from '../../../resolver/dns/rrset.ts';
 import { CLASS, RCODE, TYPE } from '../../../resolver/dns/types.ts';
 import type { Resolution } from '../../../resolver/dnssec/types.ts';
-import { CachedResolver } from '../../../resolver/stub/cache.ts';
+import { CachedResolver } from '../../../resolver/cache/answers.ts';
 
 const NAME = Name.parseText('www.example.com');
 
