@@ -37,6 +37,7 @@ import { cannotListen, clockBeforeSignatures, noEsp } from './startup-checks.ts'
 import { StartupError } from './startup-error.ts';
 import { StrangerLookup } from './strangers.ts';
 import { CachedResolver } from './cache/answers.ts';
+import { RrsetCache } from './cache/rrsets.ts';
 import { Stub } from './stub/stub.ts';
 import { addressesOf } from './upstream/server.ts';
 import { Upstream } from './upstream/upstream.ts';
@@ -133,7 +134,6 @@ async function start(
   const stub = new Stub({
     listen: configuration.listen,
     access: configuration.access,
-    openUdp,
     handler: (question, signal) => capture.answer(question, signal),
     notSpecial: resolving.anchors.map(anchor => anchor.name),
     onError: (error, question) => {
@@ -152,6 +152,7 @@ async function start(
     counters: () => ({
       ...prefixed('stub', stub.counters()),
       ...prefixed('cache', resolving.cache.counters()),
+      ...prefixed('rrsets', resolving.rrsets.counters()),
       ...prefixed('upstream', resolving.upstream.counters()),
       ...prefixed('ike', sealing.engine?.counters() ?? {}),
     }),
@@ -191,6 +192,7 @@ function openResolver(configuration: Configuration) {
   const upstream = new Upstream({ servers: serversAtStart(configuration), forward: configuration.forward });
   const anchors = configuration.trustAnchors;
   const now = () => configuration.validationTime ?? Math.floor(Date.now() / 1000);
+  const rrsets = new RrsetCache();
   const validator = new ValidatingResolver({
     exchange: async (question, signal) => {
       const message = await upstream.exchange(question, signal);
@@ -200,11 +202,13 @@ function openResolver(configuration: Configuration) {
     anchors,
     negativeAnchors: configuration.negativeTrustAnchors,
     now,
+    kept: rrsets,
   });
   return {
     now,
     upstream,
     anchors,
+    rrsets,
     cache: new CachedResolver(validator),
     observe: (given: Observer) => {
       observer = given;
@@ -268,7 +272,6 @@ function openSealing(options: {
   plane.installExemptions(exemptUpstreams(configuration));
 
   const resync = (why: string): void => {
-    captureOf().revoke();
     const { missing, exemptionsRestored, strays } = plane.resync();
     log.warn({ event: 'resync', why, missing: missing.length, exemptionsRestored, strays });
     for (const childId of missing) negotiator.close(childId, 'the kernel lost its SAs or policies');

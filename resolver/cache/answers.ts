@@ -4,8 +4,12 @@ import type { Rrset } from '../dns/rrset.ts';
 import { TYPE } from '../dns/types.ts';
 import type { Resolution } from '../dnssec/types.ts';
 
-/** What is behind the cache; never rejects. */
-export type Lookup = { lookup(name: Name, type: number): Promise<Resolution> };
+/** What is behind the cache; never rejects. `refresh`: ask anew even for what is kept back there. */
+export type Lookup = {
+  lookup(name: Name, type: number, options?: { refresh?: boolean }): Promise<Resolution>;
+  flush?(name: Name): number;
+  flushAll?(): number;
+};
 
 export type CacheConfig = {
   /** Milliseconds, monotonic: a clock that is set back must not bring the dead to life. */
@@ -92,12 +96,14 @@ export class CachedResolver {
     return this.#fresh(keyOf(name, type));
   }
 
-  /** Forgets all types of one name; how many answers that were. What is in flight is delivered, not kept. */
+  /** Forgets all types of one name, also behind it; how many answers that were. What is in flight is delivered, not kept. */
   flush(name: Name): number {
+    this.#inner.flush?.(name);
     return this.#forget(key => key.startsWith(name.key));
   }
 
   flushAll(): number {
+    this.#inner.flushAll?.();
     return this.#forget(() => true);
   }
 

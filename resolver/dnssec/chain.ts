@@ -13,6 +13,8 @@ import { dsMatches, isSupportedAlgorithm, isSupportedDigest } from './algorithms
 import type { TrustAnchor } from './anchors.ts';
 import { Denial, type DsDenial, isProof, negativeTtl } from './denial.ts';
 import { type Kept, Keeper } from './keeper.ts';
+import { type KeptAnswers, NOTHING_KEPT } from './kept.ts';
+import { recallCut } from './recall.ts';
 import { isUsableKey, verifyRrset } from './signature.ts';
 import type { Exchange } from './types.ts';
 import type { Work } from './work.ts';
@@ -46,27 +48,59 @@ const MAX_DNSKEY_BYTES = 16_384;
 export class ChainOfTrust {
   readonly #exchange: Exchange;
   readonly #anchors = new Map<string, { name: Name; records: { type: number; rdata: Uint8Array }[] }>();
-  readonly #negativeAnchors: readonly Name[];
+  #negativeAnchors: readonly Name[] = [];
   readonly #now: () => number;
+  readonly #answers: KeptAnswers;
   readonly #kept: Keeper;
   readonly #replies: Keeper;
+  #era = 0;
 
   constructor(
     exchange: Exchange,
     anchors: readonly TrustAnchor[],
     negativeAnchors: readonly Name[],
     now: () => number,
+    answers: KeptAnswers = NOTHING_KEPT,
   ) {
     this.#exchange = exchange;
-    this.#negativeAnchors = negativeAnchors;
     this.#now = now;
+    this.#answers = answers;
     this.#kept = new Keeper(now, MAX_KEPT, MAX_TTL_SECONDS);
     this.#replies = new Keeper(now, MAX_REPLIES, BOGUS_TTL_SECONDS);
+    this.setAnchors(anchors, negativeAnchors);
+  }
+
+  /** Other anchors, negative ones when given; all trust that came of the old ones is forgotten. */
+  setAnchors(anchors: readonly TrustAnchor[], negativeAnchors?: readonly Name[]): void {
+    this.#anchors.clear();
     for (const { name, type, records } of anchors) {
       const anchor = this.#anchors.get(name.key) ?? { name, records: [] };
       anchor.records.push(...records.map(rdata => ({ type, rdata })));
       this.#anchors.set(name.key, anchor);
     }
+    this.#negativeAnchors = negativeAnchors ?? this.#negativeAnchors;
+    this.flushAll();
+  }
+
+  /** Rises when something is forgotten: what was begun before is not to be kept. */
+  get era(): number {
+    return this.#era;
+  }
+
+  /** Forgets what is known of the zones above `name` and of a cut at it. */
+  flush(name: Name): void {
+    this.#era++;
+    for (let labels = name.labelCount; labels >= 0; labels--) {
+      const { key } = name.suffix(labels);
+      for (const kind of ['anchor', 'cut', 'keys']) this.#kept.delete(`${kind} ${key}`);
+      for (const type of [TYPE.DS, TYPE.DNSKEY]) this.#replies.delete(`${type} ${key}`);
+    }
+  }
+
+  flushAll(): void {
+    this.#era++;
+    this.#kept.clear();
+    this.#replies.clear();
   }
 
   /**
@@ -216,15 +250,17 @@ export class ChainOfTrust {
 
   /** The cut at `name` as `parent`, the secure zone right above, tells it. */
   #cutBelow(name: Name, parent: Trust & { status: 'secure' }, work: Work): Promise<CutStatus> {
-    return this.#kept.get(`cut ${name.key}`, () =>
-      this.#retried<CutStatus>(
+    return this.#kept.get<CutStatus>(`cut ${name.key}`, async () => {
+      const known = await recallCut(this.#answers, parent.zone, name, work.limits);
+      if (known !== undefined) return { value: { kind: known.kind }, ttlSeconds: known.ttlSeconds };
+      return this.#retried<CutStatus>(
         name,
         TYPE.DS,
         work,
         reply => this.#judgeCut(reply, name, parent, work),
         ede => ({ kind: 'bogus', ede }),
-      ),
-    );
+      );
+    });
   }
 
   /** The unjudged answer, for a moment, so that questions in parallel and the ways up and down ask once. */
@@ -258,12 +294,14 @@ export class ChainOfTrust {
         ttlSeconds: result.ttlSeconds,
       };
     }
+    const era = this.#era;
     const authority = groupRrsets(message.authority);
     const denial = await Denial.collect(authority, parent, this.#now(), work);
     const status = await denial.ofDs(name);
     if (typeof status !== 'string') {
       return { value: { kind: 'bogus', ede: status.ede }, ttlSeconds: BOGUS_TTL_SECONDS };
     }
+    if (era === this.#era) this.#answers.keepDenials(parent.zone, denial.rrsets);
     return { value: { kind: status }, ttlSeconds: Math.max(negativeTtl(denial.rrsets), BOGUS_TTL_SECONDS) };
   }
 

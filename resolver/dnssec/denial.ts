@@ -6,14 +6,17 @@ import type { Name } from '../dns/name.ts';
 import { parseSoa } from '../dns/rdata.ts';
 import type { Rrset } from '../dns/rrset.ts';
 import { EDE, TYPE } from '../dns/types.ts';
+import type { Nsec3Denials, ZoneDenials } from './kept.ts';
 import {
+  closestEncloser,
   nsecDsStatus,
   nsecProvesNodata,
   nsecProvesNoCloser,
   nsecProvesNxdomain,
+  nsecSpeaksOf,
   type OwnedNsec,
 } from './nsec.ts';
-import { Nsec3Chain, type OwnedNsec3 } from './nsec3.ts';
+import { Nsec3Chain, nsec3Covers, type Nsec3Entries, Nsec3List, type OwnedNsec3 } from './nsec3.ts';
 import { verifyRrset } from './signature.ts';
 import type { Work } from './work.ts';
 
@@ -68,8 +71,25 @@ export class Denial {
       denial.rrsets.push({ ...rrset, ttlSeconds: result.ttlSeconds });
       denial.#add(rrset, nsec3s);
     }
-    for (const entries of nsec3s.values()) denial.#chains.push(new Nsec3Chain(zone, entries, work));
+    for (const entries of nsec3s.values())
+      denial.#chains.push(new Nsec3Chain(zone, new Nsec3List(entries), work));
     denial.#chains.sort((a, b) => a.iterations - b.iterations);
+    return denial;
+  }
+
+  /** Of what was verified before, that which speaks of `name` and of the wildcard that could stand for it. */
+  static recall(kept: ZoneDenials, name: Name, work: Work): Denial {
+    const { zone } = kept;
+    const denial = new Denial(zone, work.limits);
+    const soa = kept.soa();
+    if (soa !== undefined) denial.rrsets.push(soa);
+    denial.#recallNsec(kept, name);
+    const wildcard = closestEncloser(denial.#nsecs, name, zone)?.wildcard();
+    if (wildcard !== undefined) denial.#recallNsec(kept, wildcard);
+    for (const chain of kept.nsec3Chains) {
+      const found = (rrset: Rrset): void => void denial.#take(rrset);
+      denial.#chains.push(new Nsec3Chain(zone, new KeptNsec3s(chain, zone, found), work));
+    }
     return denial;
   }
 
@@ -124,6 +144,20 @@ export class Denial {
     return this.#unproven(`${name.toText()} has no DS`);
   }
 
+  #recallNsec(kept: ZoneDenials, name: Name): void {
+    const rrset = kept.nsecBefore(name);
+    const nsec = rrset && parseNsec(rrset.rdatas[0]!);
+    if (nsec === undefined || !nsecSpeaksOf({ owner: rrset!.name, nsec }, name, this.#zone)) return;
+    if (this.#take(rrset!)) this.#nsecs.push({ owner: rrset!.name, nsec });
+  }
+
+  /** Whether it is new. */
+  #take(rrset: Rrset): boolean {
+    if (this.rrsets.some(({ name, type }) => type === rrset.type && name.equals(rrset.name))) return false;
+    this.rrsets.push(rrset);
+    return true;
+  }
+
   #add({ name, type, rdatas }: Rrset, nsec3s: Map<string, OwnedNsec3[]>): void {
     for (const rdata of rdatas) {
       if (type === TYPE.NSEC) {
@@ -162,6 +196,40 @@ export class Denial {
   }
 }
 
+/** Finds the NSEC3s of a chain that is kept; those that speak of a hash that is asked for go to `found`. */
+class KeptNsec3s implements Nsec3Entries {
+  readonly salt: Uint8Array;
+  readonly iterations: number;
+  readonly #chain: Nsec3Denials;
+  readonly #zone: Name;
+  readonly #found: (rrset: Rrset) => void;
+
+  constructor(chain: Nsec3Denials, zone: Name, found: (rrset: Rrset) => void) {
+    this.salt = chain.salt;
+    this.iterations = chain.iterations;
+    this.#chain = chain;
+    this.#zone = zone;
+    this.#found = found;
+  }
+
+  matching(hash: Uint8Array): OwnedNsec3 | undefined {
+    return this.#before(hash, ({ ownerHash }) => Buffer.compare(ownerHash, hash) === 0);
+  }
+
+  covering(hash: Uint8Array): OwnedNsec3 | undefined {
+    return this.#before(hash, entry => nsec3Covers(entry, hash));
+  }
+
+  #before(hash: Uint8Array, fits: (entry: OwnedNsec3) => boolean): OwnedNsec3 | undefined {
+    const rrset = this.#chain.nsec3Before(hash);
+    const nsec3 = rrset && parseNsec3(rrset.rdatas[0]!);
+    const ownerHash = rrset && nsec3OwnerHash(rrset.name, this.#zone);
+    if (nsec3 === undefined || ownerHash === undefined || !fits({ ownerHash, nsec3 })) return undefined;
+    this.#found(rrset!);
+    return { ownerHash, nsec3 };
+  }
+}
+
 /** RRsets that speak of absence; all else in an authority section is noise to a validator. */
 export function isProof({ type }: Rrset): boolean {
   return type === TYPE.NSEC || type === TYPE.NSEC3 || type === TYPE.SOA;
@@ -180,7 +248,7 @@ export function negativeTtl(authority: readonly Rrset[]): number {
 }
 
 /** The hash in the first label of an NSEC3's owner, which is one label below its zone. */
-function nsec3OwnerHash(owner: Name, zone: Name): Uint8Array | undefined {
+export function nsec3OwnerHash(owner: Name, zone: Name): Uint8Array | undefined {
   if (owner.labelCount !== zone.labelCount + 1) return undefined;
   const label = owner.wire.subarray(1, 1 + owner.wire[0]!);
   if (label.length !== 32) return undefined; // SHA-1 only

@@ -24,13 +24,27 @@ export type Step = {
   answer: Rrset[];
   authority: Rrset[];
   ttlSeconds: number;
+  /** What was found out, each for itself, to be kept. */
+  judged: readonly Judgement[];
+  /** The zone that denies, with all that it signed. */
+  denial?: { zone: Name; rrsets: readonly Rrset[] };
 } & (
   | { kind: 'end'; outcome: 'positive' | 'nodata' | 'nxdomain' }
   | { kind: 'alias'; target: Name | undefined }
   | { kind: 'invalid' }
 );
 
-type Judgement = { verdict: Verdict; ede?: ExtendedError; rrset: Rrset; proofs: Rrset[] };
+/**
+ * One RRset of an answer. `source`: the zone that signed it and its denials, where it was made from the wildcard below
+ * `closest`.
+ */
+export type Judgement = {
+  verdict: Verdict;
+  ede?: ExtendedError;
+  rrset: Rrset;
+  proofs: Rrset[];
+  source?: { zone: Name; closest: Name; denials: readonly Rrset[] };
+};
 
 /** More signers than this in one RRset or denial have no honest use. */
 const MAX_SIGNERS = 3;
@@ -73,9 +87,11 @@ export class MessageJudge {
   async judge(name: Name, type: number): Promise<Step> {
     if (this.#hasMalformed(name, type)) return invalid(`malformed data for ${name.toText()}`);
     const dname = this.#dnameAbove(name);
-    if (dname !== undefined) return this.#judgeDname(dname, name, type);
+    if (dname !== undefined) return this.#withDeniedTarget(await this.#judgeDname(dname, name, type), type);
     const found = this.#answer.filter(rrset => rrset.name.equals(name) && matches(rrset.type, type));
-    if (found.length > 0) return this.#judgePositive(found.slice(0, MAX_RRSETS));
+    if (found.length > 0) {
+      return this.#withDeniedTarget(await this.#judgePositive(found.slice(0, MAX_RRSETS)), type);
+    }
     const cname = this.#answer.find(rrset => rrset.name.equals(name) && rrset.type === TYPE.CNAME);
     return cname === undefined ? this.#judgeAbsence(name, type) : this.#judgeCname(cname);
   }
@@ -83,27 +99,34 @@ export class MessageJudge {
   async #judgePositive(rrsets: readonly Rrset[]): Promise<Step> {
     const judgements: Judgement[] = [];
     for (const rrset of rrsets) judgements.push(await this.#judgeRrset(rrset));
-    return { kind: 'end', outcome: 'positive', ...summary(judgements) };
+    return positiveStep(judgements);
+  }
+
+  /**
+   * RFC 6604 §3: the RCODE is that of the end of the chain, also for a server that goes on from a CNAME that was itself
+   * asked for; where it proves what it says, we say so too.
+   */
+  async #withDeniedTarget(step: Step, type: number): Promise<Step> {
+    if (this.#message.rcode !== RCODE.NXDOMAIN || type !== TYPE.CNAME) return step;
+    const target = parseTarget(step.answer.at(-1)?.rdatas[0] ?? EMPTY);
+    if (step.kind !== 'end' || step.verdict !== 'secure' || target === undefined) return step;
+    const absence = await this.#judgeAbsence(target, type);
+    if (absence.verdict !== 'secure' || absence.kind !== 'end' || absence.outcome !== 'nxdomain') return step;
+    const authority = [...new Set([...step.authority, ...absence.authority])];
+    const ttlSeconds = Math.min(step.ttlSeconds, absence.ttlSeconds);
+    return { ...step, outcome: 'nxdomain', authority, ttlSeconds, denial: absence.denial };
   }
 
   async #judgeCname(rrset: Rrset): Promise<Step> {
     if (rrset.rdatas.length > 1) return invalid(`${rrset.name.toText()} has more than one CNAME`);
     const judgement = await this.#judgeRrset(rrset);
-    return { kind: 'alias', target: parseTarget(rrset.rdatas[0]!), ...summary([judgement]) };
+    return cnameStep(judgement);
   }
 
   /** RFC 6672 §5.3: the DNAME is judged, and the CNAME is made here, whatever CNAME came along. */
   async #judgeDname(rrset: Rrset, name: Name, type: number): Promise<Step> {
     if (rrset.rdatas.length > 1) return invalid(`${rrset.name.toText()} has more than one DNAME`);
-    const target = name.replaceSuffix(rrset.name, parseTarget(rrset.rdatas[0]!)!);
-    const sum = summary([await this.#judgeRrset(rrset)]);
-    if (target !== undefined) {
-      const ttlSeconds = sum.answer[0]!.ttlSeconds;
-      const rdatas = [target.wire];
-      sum.answer.push({ name, type: TYPE.CNAME, class: rrset.class, ttlSeconds, rdatas, signatures: [] });
-      if (type === TYPE.CNAME) return { kind: 'end', outcome: 'positive', ...sum };
-    }
-    return { kind: 'alias', target, ...sum };
+    return dnameStep(await this.#judgeRrset(rrset), name, type);
   }
 
   /** RFC 4035 §5.3 for one RRset, with the proof that a wildcard needs. */
@@ -140,7 +163,8 @@ export class MessageJudge {
     const denial = await this.#denial(zone);
     const proof = await denial.ofCloserName(rrset.name, result.closestEncloser);
     const proofs = denial.rrsets.filter(({ type }) => type !== TYPE.SOA);
-    return { verdict: proof.status, ede: proof.ede, rrset: verified, proofs };
+    const source = { zone: zone.zone, closest: result.closestEncloser, denials: denial.rrsets };
+    return { verdict: proof.status, ede: proof.ede, rrset: verified, proofs, source };
   }
 
   async #judgeAbsence(name: Name, type: number): Promise<Step> {
@@ -150,7 +174,7 @@ export class MessageJudge {
     const governed = type === TYPE.DS ? (name.parent() ?? Name.root) : name;
     const claimed = nxdomain ? 'nxdomain' : 'nodata';
     const seen = this.#authority.filter(rrset => isProof(rrset) && aboveOrProof(rrset, name));
-    const unverified = { answer: [], authority: seen, ttlSeconds: negativeTtl(seen) };
+    const unverified = { answer: [], authority: seen, ttlSeconds: negativeTtl(seen), judged: [] };
     let best: Step | undefined;
     const nsecs = seen.filter(rrset => rrset.type !== TYPE.SOA);
     for (const signer of this.#signers([...nsecs, ...seen], governed, nxdomain)) {
@@ -164,8 +188,10 @@ export class MessageJudge {
         const { status: verdict, ...rest } = await denial.ofAnswer(name, type, nxdomain);
         const outcome = 'outcome' in rest ? rest.outcome : claimed;
         const believed = verdict === 'bogus' ? seen : denial.rrsets;
-        const kept = { answer: [], authority: believed, ttlSeconds: negativeTtl(believed) };
-        step = { kind: 'end', outcome, verdict, ede: rest.ede, ...kept };
+        step = {
+          ...absenceStep(outcome, verdict, believed, rest.ede),
+          denial: { zone: trust.zone, rrsets: denial.rrsets },
+        };
       } else {
         step = { kind: 'end', outcome: claimed, verdict: trust.status, ede: trust.ede, ...unverified };
       }
@@ -221,6 +247,8 @@ export class MessageJudge {
   }
 }
 
+const EMPTY = new Uint8Array(0);
+
 /** From best to worst. */
 export function rank(verdict: Verdict): number {
   return ['secure', 'insecure', 'indeterminate', 'bogus'].indexOf(verdict);
@@ -235,6 +263,39 @@ function aboveOrProof(rrset: Rrset, name: Name): boolean {
   return rrset.type !== TYPE.SOA || name.isSubdomainOf(rrset.name);
 }
 
+/** What a CNAME leads to. */
+export function cnameStep(judgement: Judgement): Step {
+  return { kind: 'alias', target: parseTarget(judgement.rrset.rdatas[0]!), ...summary([judgement]) };
+}
+
+/** RFC 6672 §5.3: the CNAME for `name` is made here, whatever CNAME came along. */
+export function dnameStep(judgement: Judgement, name: Name, type: number): Step {
+  const { rrset } = judgement;
+  const target = name.replaceSuffix(rrset.name, parseTarget(rrset.rdatas[0]!)!);
+  const sum = summary([judgement]);
+  if (target !== undefined) {
+    const { ttlSeconds } = rrset;
+    const rdatas = [target.wire];
+    sum.answer.push({ name, type: TYPE.CNAME, class: rrset.class, ttlSeconds, rdatas, signatures: [] });
+    if (type === TYPE.CNAME) return { kind: 'end', outcome: 'positive', ...sum };
+  }
+  return { kind: 'alias', target, ...sum };
+}
+
+export function positiveStep(judgements: readonly Judgement[]): Step {
+  return { kind: 'end', outcome: 'positive', ...summary(judgements) };
+}
+
+export function absenceStep(
+  outcome: 'nodata' | 'nxdomain',
+  verdict: Verdict,
+  authority: Rrset[],
+  ede?: ExtendedError,
+): Step {
+  const ttlSeconds = negativeTtl(authority);
+  return { kind: 'end', outcome, verdict, ede, answer: [], authority, ttlSeconds, judged: [] };
+}
+
 function summary(judgements: readonly Judgement[]): Omit<Step, 'kind' | 'outcome' | 'target'> {
   const worst = judgements.reduce((a, b) => (rank(b.verdict) > rank(a.verdict) ? b : a));
   const authority = new Set(judgements.flatMap(({ proofs }) => proofs));
@@ -245,10 +306,19 @@ function summary(judgements: readonly Judgement[]): Omit<Step, 'kind' | 'outcome
     answer: judgements.map(({ rrset }) => rrset),
     authority: [...authority],
     ttlSeconds: Math.min(...ttls),
+    judged: judgements,
   };
 }
 
 function invalid(text: string): Step {
   const ede = { code: EDE.INVALID_DATA, text };
-  return { kind: 'invalid', verdict: 'indeterminate', ede, answer: [], authority: [], ttlSeconds: 0 };
+  return {
+    kind: 'invalid',
+    verdict: 'indeterminate',
+    ede,
+    answer: [],
+    authority: [],
+    ttlSeconds: 0,
+    judged: [],
+  };
 }

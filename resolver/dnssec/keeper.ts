@@ -56,4 +56,13 @@ export class Keeper {
     this.#entries.delete(key);
     return undefined;
   }
+
+  /** Forgets; what is being made is delivered to those who wait, and not kept. */
+  delete(key: string): void {
+    this.#entries.delete(key);
+  }
+
+  clear(): void {
+    this.#entries.clear();
+  }
 }

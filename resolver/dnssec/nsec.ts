@@ -70,8 +70,13 @@ export function isDelegation(types: TypeBitmap): boolean {
   return types.has(TYPE.NS) && !types.has(TYPE.SOA);
 }
 
+/** Whether the NSEC says anything of the name: it stands there, or nothing does. */
+export function nsecSpeaksOf(entry: OwnedNsec, name: Name, zone: Name): boolean {
+  return entry.owner.equals(name) || spans(entry, name, zone);
+}
+
 /** Where the name's path stops existing, told by the NSEC that covers it; undefined when none does. */
-function closestEncloser(nsecs: readonly OwnedNsec[], name: Name, zone: Name): Name | undefined {
+export function closestEncloser(nsecs: readonly OwnedNsec[], name: Name, zone: Name): Name | undefined {
   const covering = nsecs.find(nsec => covers(nsec, name, zone));
   if (covering === undefined) return undefined;
   const labels = Math.max(name.commonLabels(covering.owner), name.commonLabels(covering.nsec.next));

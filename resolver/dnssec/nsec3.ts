@@ -15,21 +15,54 @@ export type OwnedNsec3 = { ownerHash: Uint8Array; nsec3: Nsec3 };
 /** `insecure`: an opt-out span may hide an unsigned delegation (§9.2, §12.2). */
 export type Nsec3Proof = 'secure' | 'insecure' | undefined;
 
+/** Where the NSEC3s of one chain are found. */
+export interface Nsec3Entries {
+  readonly salt: Uint8Array;
+  readonly iterations: number;
+  matching(hash: Uint8Array): OwnedNsec3 | undefined;
+  covering(hash: Uint8Array): OwnedNsec3 | undefined;
+}
+
+/** Those of one message: a few, at least one. */
+export class Nsec3List implements Nsec3Entries {
+  readonly #entries: readonly OwnedNsec3[];
+
+  constructor(entries: readonly OwnedNsec3[]) {
+    this.#entries = entries;
+  }
+
+  get salt(): Uint8Array {
+    return this.#entries[0]!.nsec3.salt;
+  }
+
+  get iterations(): number {
+    return this.#entries[0]!.nsec3.iterations;
+  }
+
+  matching(hash: Uint8Array): OwnedNsec3 | undefined {
+    return this.#entries.find(({ ownerHash }) => Buffer.compare(ownerHash, hash) === 0);
+  }
+
+  covering(hash: Uint8Array): OwnedNsec3 | undefined {
+    return this.#entries.find(entry => nsec3Covers(entry, hash));
+  }
+}
+
 /** The NSEC3s of one zone that share salt and iterations. Throws WorkExceeded when hashing costs too much. */
 export class Nsec3Chain {
   readonly #zone: Name;
-  readonly #entries: readonly OwnedNsec3[];
+  readonly #entries: Nsec3Entries;
   readonly #work: Work;
   readonly #hashes = new Map<string, Uint8Array>();
 
-  constructor(zone: Name, entries: readonly OwnedNsec3[], work: Work) {
+  constructor(zone: Name, entries: Nsec3Entries, work: Work) {
     this.#zone = zone;
     this.#entries = entries;
     this.#work = work;
   }
 
   get iterations(): number {
-    return this.#entries[0]!.nsec3.iterations;
+    return this.#entries.iterations;
   }
 
   /** §8.4: closest encloser proof, and the wildcard at the closest encloser is covered. */
@@ -96,29 +129,30 @@ export class Nsec3Chain {
   }
 
   async #matching(name: Name): Promise<OwnedNsec3 | undefined> {
-    const hash = await this.#hash(name);
-    return this.#entries.find(({ ownerHash }) => Buffer.compare(ownerHash, hash) === 0);
+    return this.#entries.matching(await this.#hash(name));
   }
 
   async #covering(name: Name): Promise<OwnedNsec3 | undefined> {
-    const hash = await this.#hash(name);
-    return this.#entries.find(({ ownerHash, nsec3: { nextHash } }) => {
-      const afterOwner = Buffer.compare(hash, ownerHash) > 0;
-      const beforeNext = Buffer.compare(hash, nextHash) < 0;
-      if (Buffer.compare(ownerHash, nextHash) < 0) return afterOwner && beforeNext;
-      return afterOwner || beforeNext; // the last one wraps; a lone one covers all but itself
-    });
+    return this.#entries.covering(await this.#hash(name));
   }
 
   async #hash(name: Name): Promise<Uint8Array> {
     const known = this.#hashes.get(name.key);
     if (known !== undefined) return known;
-    const { salt, iterations } = this.#entries[0]!.nsec3;
+    const { salt, iterations } = this.#entries;
     await this.#work.nsec3Hash(iterations);
     const hash = nsec3Hash(name, salt, iterations);
     this.#hashes.set(name.key, hash);
     return hash;
   }
+}
+
+/** Whether the hash lies between owner and next (§1.3 "cover"). */
+export function nsec3Covers({ ownerHash, nsec3: { nextHash } }: OwnedNsec3, hash: Uint8Array): boolean {
+  const afterOwner = Buffer.compare(hash, ownerHash) > 0;
+  const beforeNext = Buffer.compare(hash, nextHash) < 0;
+  if (Buffer.compare(ownerHash, nextHash) < 0) return afterOwner && beforeNext;
+  return afterOwner || beforeNext; // the last one wraps; a lone one covers all but itself
 }
 
 /** RFC 5155 §5: IH(salt, x, k) = H(IH(salt, x, k-1) || salt), SHA-1. */

@@ -3,10 +3,12 @@ import type { ExtendedError } from '../dns/edns.ts';
 import type { Message } from '../dns/message.ts';
 import type { Name } from '../dns/name.ts';
 import type { Rrset } from '../dns/rrset.ts';
-import { EDE, RCODE, rcodeToText, typeToText } from '../dns/types.ts';
+import { EDE, RCODE, rcodeToText, TYPE, typeToText } from '../dns/types.ts';
 import type { TrustAnchor } from './anchors.ts';
 import { ChainOfTrust } from './chain.ts';
 import { MessageJudge, rank, type Step } from './judge.ts';
+import { type KeptAnswers, NOTHING_KEPT } from './kept.ts';
+import { recall } from './recall.ts';
 import type { Exchange, Resolution, Verdict } from './types.ts';
 import { DEFAULT_LIMITS, type Limits, Work, WorkExceeded } from './work.ts';
 
@@ -17,8 +19,13 @@ export type ValidatingResolverOptions = {
   negativeAnchors?: readonly Name[];
   /** Unix seconds by which signatures are judged. */
   now: () => number;
+  /** Where judged answers are kept; without it everything is asked anew. */
+  kept?: KeptAnswers;
   limits?: Partial<Limits>;
 };
+
+/** `refresh`: ask upstream even for what is kept. */
+export type LookupOptions = { signal?: AbortSignal; refresh?: boolean };
 
 /** How long what could not be proven or fetched may be kept (RFC 9520 §3.2). */
 const FAILURE_TTL_SECONDS = 5;
@@ -27,13 +34,40 @@ export class ValidatingResolver {
   readonly #exchange: Exchange;
   readonly #chain: ChainOfTrust;
   readonly #now: () => number;
+  readonly #kept: KeptAnswers;
   readonly #limits: Limits;
 
-  constructor({ exchange, anchors, negativeAnchors = [], now, limits }: ValidatingResolverOptions) {
+  constructor({
+    exchange,
+    anchors,
+    negativeAnchors = [],
+    now,
+    kept = NOTHING_KEPT,
+    limits,
+  }: ValidatingResolverOptions) {
     this.#exchange = exchange;
-    this.#chain = new ChainOfTrust(exchange, anchors, negativeAnchors, now);
+    this.#chain = new ChainOfTrust(exchange, anchors, negativeAnchors, now, kept);
     this.#now = now;
+    this.#kept = kept;
     this.#limits = { ...DEFAULT_LIMITS, ...limits };
+  }
+
+  /** Other trust anchors from now on; all that was judged by the old ones is forgotten. */
+  setAnchors(anchors: readonly TrustAnchor[], negativeAnchors?: readonly Name[]): void {
+    this.#chain.setAnchors(anchors, negativeAnchors);
+    this.flushAll();
+  }
+
+  /** Forgets all kept answers of `name`, the denials of its zone, and the chain of trust down to it. */
+  flush(name: Name): number {
+    this.#chain.flush(name);
+    return this.#kept.flush(name);
+  }
+
+  /** Forgets everything, failures too: for another network, or other anchors. */
+  flushAll(): number {
+    this.#chain.flushAll();
+    return this.#kept.flushAll();
   }
 
   /**
@@ -42,10 +76,10 @@ export class ValidatingResolver {
    * Never rejects. `signal` ends the questions for the answer itself; DS and DNSKEY are shared and go on.
    * A message that is bogus is asked for once more, of another server when there is one.
    */
-  async lookup(name: Name, type: number, signal?: AbortSignal): Promise<Resolution> {
+  async lookup(name: Name, type: number, options: LookupOptions = {}): Promise<Resolution> {
     const progress = new Progress(name, type);
     try {
-      return await this.#follow(progress, new Work(this.#limits), signal);
+      return await this.#follow(progress, new Work(this.#limits), options);
     } catch (error) {
       const text = error instanceof Error ? error.message : String(error);
       if (error instanceof WorkExceeded) return progress.ended('bogus', { code: EDE.DNSSEC_BOGUS, text });
@@ -53,15 +87,25 @@ export class ValidatingResolver {
     }
   }
 
-  async #follow(progress: Progress, work: Work, signal: AbortSignal | undefined): Promise<Resolution> {
+  async #follow(
+    progress: Progress,
+    work: Work,
+    { signal, refresh = false }: LookupOptions,
+  ): Promise<Resolution> {
     const { type } = progress;
     const seen = new Set<string>();
+    const { era } = this.#chain;
     let judge: MessageJudge | undefined;
     while (!seen.has(progress.current.key) && seen.size <= this.#limits.aliases) {
       const name = progress.current;
       seen.add(name.key);
       let step: Step | undefined;
-      if (judge?.speaksOf(name, type)) step = await judge.judge(name, type);
+      if (!refresh) step = await recall(this.#kept, this.#chain, name, type, this.#limits);
+      if (step === undefined && judge?.speaksOf(name, type)) {
+        step = await judge.judge(name, type);
+        // What a message tells beyond the name it was asked for counts for others only with a signature (RFC 2181 §5.4.1).
+        if (era === this.#chain.era) this.#keep(step, name, type, false);
+      }
       for (let attempt = 0; attempt < 2 && (step === undefined || step.verdict === 'bogus'); attempt++) {
         const message = await this.#ask(name, type, attempt, signal);
         if (!('questions' in message)) {
@@ -70,6 +114,7 @@ export class ValidatingResolver {
         }
         judge = new MessageJudge(message, this.#chain, this.#now, work);
         step = await judge.judge(name, type);
+        if (era === this.#chain.era) this.#keep(step, name, type, true);
       }
       progress.add(step!);
       if (step!.kind === 'invalid') return progress.ended('indeterminate', step!.ede!);
@@ -80,6 +125,27 @@ export class ValidatingResolver {
     }
     const text = `aliases of ${progress.name.toText()} go in circles or on for too long`;
     return progress.ended('indeterminate', { code: EDE.OTHER, text });
+  }
+
+  /** Keeps what a message said of `name`; unsigned data only when `asked`, that is as the answer to the question itself. */
+  #keep(step: Step, name: Name, type: number, asked: boolean): void {
+    for (const { rrset, verdict, ede, proofs, source } of step.judged) {
+      if (verdict !== 'secure' && (verdict !== 'insecure' || !asked || type === TYPE.ANY)) continue;
+      if (verdict === 'insecure' && !rrset.name.equals(name)) continue; // a DNAME above speaks for too many
+      const found = { rrset, verdict, proofs, ...(ede && { ede }) };
+      const synthesizable = source !== undefined && this.#kept.keepDenials(source.zone, source.denials);
+      const wildcard = verdict === 'secure' ? source?.closest.wildcard() : undefined;
+      if (wildcard !== undefined)
+        this.#kept.keepRrset({ rrset: { ...rrset, name: wildcard }, verdict, proofs: [] });
+      if (wildcard === undefined || !synthesizable) this.#kept.keepRrset(found);
+    }
+    if (step.kind !== 'end' || step.outcome === 'positive') return;
+    const { outcome, verdict, ede, answer, authority, ttlSeconds, denial } = step;
+    const synthesizable = denial !== undefined && this.#kept.keepDenials(denial.zone, denial.rrsets);
+    if (answer.length > 0) return; // it is the target of the name that is not there
+    if ((verdict === 'secure' && synthesizable) || (verdict !== 'secure' && verdict !== 'insecure')) return;
+    if (verdict === 'insecure' && !asked) return;
+    this.#kept.keepAbsence(name, type, { outcome, verdict, authority, ttlSeconds, ...(ede && { ede }) });
   }
 
   /** The message, or why there is none to judge. */

@@ -10,14 +10,6 @@ const runner = resolve(root, '../shared/rpl/rplrun.py');
 
 /** Scenarios that ask for more than validation of one message; each with its reason. */
 const NOT_YET: Record<string, string> = {
-  // These repeat a question while the upstream no longer answers: a cache of RRsets must answer, from the DNAME or the
-  // CNAME it has seen (RFC 6672 §3.4) or from a kept NSEC or NSEC3 (RFC 8198). Both belong to the cache.
-  'val_cnameqtype.rpl': 'DNAME from the cache',
-  'val_cnameqtype_qmin.rpl': 'DNAME from the cache',
-  'val_dname_twice.rpl': 'answer from the cache',
-  'val_dnameqtype.rpl': 'DNAME from the cache',
-  'val_negcache_nodata.rpl': 'aggressive use of NSEC',
-  'val_negcache_nxdomain.rpl': 'aggressive use of NSEC',
   // The zone of the closest trust anchor is denied by a zone above that has no anchor. RFC 4035 §4.3 and §5: an anchor
   // says that the zone is signed; a denial that nobody can check does not lift that. unbound lets it pass unauthenticated.
   'val_anchor_nx_nosig.rpl': 'an unverifiable denial of a trust anchor is bogus to us',

@@ -1,7 +1,7 @@
 /**
  * A bare validating forwarder round ValidatingResolver, for the scenario runner and for tests against real servers.
  *
- * Not the stub: no cache, no limits, no access list. `node test/rpl/validator.ts ADDRESS PORT UPSTREAM PORT ANCHORS UNIXTIME [INSECURE…]`
+ * Not the stub: no special names, no limits, no access list. `node test/rpl/validator.ts ADDRESS PORT UPSTREAM PORT ANCHORS UNIXTIME [INSECURE…]`
  */
 import { createSocket } from 'node:dgram';
 import { readFileSync } from 'node:fs';
@@ -14,6 +14,8 @@ import { Name } from '../../resolver/dns/name.ts';
 import { type Rrset, recordsOf } from '../../resolver/dns/rrset.ts';
 import { RCODE, TYPE } from '../../resolver/dns/types.ts';
 import { parseTrustAnchors } from '../../resolver/dnssec/anchors.ts';
+import { CachedResolver, type Lookup } from '../../resolver/cache/answers.ts';
+import { RrsetCache } from '../../resolver/cache/rrsets.ts';
 import { ValidatingResolver } from '../../resolver/dnssec/resolver.ts';
 import type { Exchange, Resolution } from '../../resolver/dnssec/types.ts';
 
@@ -126,7 +128,7 @@ export function answerFrom(query: Message, resolution: Resolution): Message {
   };
 }
 
-function serve(resolver: ValidatingResolver, address: string, port: number): void {
+function serve(resolver: Lookup, address: string, port: number): void {
   const answer = async (bytes: Uint8Array, maxBytes: (query: Message) => number): Promise<Uint8Array> => {
     const query = parseMessage(bytes);
     const { name, type } = query.questions[0]!;
@@ -153,6 +155,7 @@ if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
     anchors: parseTrustAnchors(readFileSync(anchorFile!, 'utf8')),
     negativeAnchors: insecure.map(text => Name.parseText(text)),
     now: () => Number(unixTime),
+    kept: new RrsetCache(),
   });
-  serve(resolver, address!, Number(port));
+  serve(new CachedResolver(resolver), address!, Number(port));
 }

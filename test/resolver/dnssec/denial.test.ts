@@ -12,7 +12,7 @@ import {
   nsecProvesNxdomain,
   type OwnedNsec,
 } from '../../../resolver/dnssec/nsec.ts';
-import { Nsec3Chain, nsec3Hash, type OwnedNsec3 } from '../../../resolver/dnssec/nsec3.ts';
+import { Nsec3Chain, Nsec3List, nsec3Hash, type OwnedNsec3 } from '../../../resolver/dnssec/nsec3.ts';
 import { DEFAULT_LIMITS, Work, WorkExceeded } from '../../../resolver/dnssec/work.ts';
 
 const zone = Name.parseText('example');
@@ -137,7 +137,7 @@ const chain = (optOut: boolean, without: string[] = []): Nsec3Chain => {
   const entries = nsec3Zone(NAMES, optOut).filter(
     ({ ownerHash }) => !skip.includes(Buffer.from(ownerHash).toString('hex')),
   );
-  return new Nsec3Chain(zone, entries, new Work(DEFAULT_LIMITS));
+  return new Nsec3Chain(zone, new Nsec3List(entries), new Work(DEFAULT_LIMITS));
 };
 
 test('NSEC3: the hashes of RFC 5155 App. A', () => {
@@ -198,8 +198,9 @@ test('NSEC3: delegations, and what opt-out leaves open', async () => {
 test('NSEC3 floods end at the limit (CVE-2023-50868)', async () => {
   const deep = name(`${'a.'.repeat(120)}example`);
   const entries = nsec3Zone({ example: [TYPE.SOA], 'b.example': [] }, false, 150);
-  const flooded = new Nsec3Chain(zone, entries, new Work(DEFAULT_LIMITS));
+  const flooded = new Nsec3Chain(zone, new Nsec3List(entries), new Work(DEFAULT_LIMITS));
   await assert.rejects(flooded.provesNxdomain(deep), WorkExceeded);
-  const cheap = new Nsec3Chain(zone, nsec3Zone({ example: [TYPE.SOA] }, false, 0), new Work(DEFAULT_LIMITS));
+  const lone = new Nsec3List(nsec3Zone({ example: [TYPE.SOA] }, false, 0));
+  const cheap = new Nsec3Chain(zone, lone, new Work(DEFAULT_LIMITS));
   assert.equal(await cheap.provesNxdomain(deep), 'secure');
 });
