@@ -12,7 +12,9 @@ const SOL_SOCKET = 1;
 const SOL_UDP = 17;
 const SOL_IPV6 = 41;
 const SO_REUSEADDR = 2;
+const SO_SNDBUF = 7;
 const SO_RCVBUF = 8;
+const SO_SNDBUFFORCE = 32;
 const SO_RCVBUFFORCE = 33;
 const SO_MARK = 36;
 const IP_PKTINFO = 8;
@@ -37,6 +39,8 @@ export type UdpOptions = {
   address?: Uint8Array;
   /** 0 or absent: the kernel chooses one. */
   port?: number;
+  /** Interface index of a link-local IPv6 address. */
+  scope?: number;
   /** This socket's packets pass in clear both ways, whatever policy covers them (needs CAP_NET_ADMIN). */
   bypassPolicy?: boolean;
   /** The kernel takes ESP in UDP (RFC 3948) out of what comes in; IKE with its non-ESP marker still arrives. */
@@ -45,11 +49,12 @@ export type UdpOptions = {
   /** SO_MARK (needs CAP_NET_ADMIN). */
   mark?: number;
   receiveBufferOctets?: number;
+  sendBufferOctets?: number;
   /** Longer datagrams are dropped and counted. Default 65,535: nothing is too long. */
   maxDatagramOctets?: number;
   /** Datagrams per receiveBatch and system call, 1 to 64. Default 16. */
   batch?: number;
-  /** Called while something waits to be read; it has to call receiveBatch. Keeps the process alive until close. */
+  /** Called while something waits; it has to call `receive` or `receiveBatch`. Keeps the process alive until close. */
   onReadable?: (socket: UdpSocket) => void;
 };
 
@@ -84,10 +89,15 @@ export class UdpSocket {
   readonly #native: Native;
   readonly #fd: number;
   readonly #bound: Uint8Array;
-  readonly #slot: number;
-  readonly #payload: Uint8Array;
+  readonly #wildcard: boolean;
   readonly #records: Uint8Array;
   readonly #view: DataView;
+  /** 1 for each datagram of the batch that has its answer in its place. */
+  readonly #answered = new Uint8Array(RECORD.batchLimit);
+  #received = 0;
+  /** Where `receive` puts datagrams: number i from `i * slotOctets` on. */
+  readonly payload: Uint8Array;
+  readonly slotOctets: number;
   readonly #sendRecord = new Uint8Array(RECORD.size);
   readonly #sendView = viewOf(this.#sendRecord);
   #batch: SendBatch | undefined;
@@ -99,14 +109,15 @@ export class UdpSocket {
     this.#fd = fd;
     this.family = options.family;
     const count = Math.min(Math.max(options.batch ?? 16, 1), RECORD.batchLimit);
-    this.#slot = options.maxDatagramOctets ?? 65_535;
-    this.#payload = uninitialised(this.#slot * count);
+    this.slotOctets = options.maxDatagramOctets ?? 65_535;
+    this.payload = uninitialised(this.slotOctets * count);
     this.#records = new Uint8Array(RECORD.size * count);
     this.#view = viewOf(this.#records);
     const name = new Uint8Array(28);
     accepted('getsockname', calls.getsockname(fd, name));
     this.port = viewOf(name).getUint16(2, false);
     this.#bound = options.family === 4 ? name.slice(4, 8) : name.slice(8, 24);
+    this.#wildcard = this.#bound.every(octet => octet === 0);
     const { onReadable } = options;
     if (onReadable)
       accepted(
@@ -115,27 +126,106 @@ export class UdpSocket {
       );
   }
 
-  /** What has arrived, at most one batch; empty when nothing has. */
-  receiveBatch(): Datagram[] {
-    if (this.#closed) return [];
-    const got = this.#native.receiveMessages(this.#fd, this.#payload, this.#slot, this.#records);
+  /**
+   * Reads what has arrived into `payload`, at most one batch, and returns how many datagrams that are.
+   *
+   * Nothing is allocated. What a batch holds is good until the next; each may be answered in place (`answer`), and the
+   * answers leave with `flush`, from the address that was asked.
+   */
+  receive(): number {
+    this.#received = 0;
+    if (this.#closed) return 0;
+    const got = this.#native.receiveMessages(this.#fd, this.payload, this.slotOctets, this.#records);
     if (got < 0) {
       if (errnoName(-got) !== 'EAGAIN') this.counters.receiveErrors++;
-      return [];
+      return 0;
     }
+    this.#received = got;
+    this.#answered.fill(0);
+    for (let i = 0; i < got; i++) {
+      if ((this.#view.getUint32(i * RECORD.size + RECORD.flags, true) & RECORD.truncated) === 0) {
+        this.counters.received++;
+        continue;
+      }
+      this.counters.tooLong++;
+      this.#view.setUint32(i * RECORD.size + RECORD.length, 0, true);
+    }
+    return got;
+  }
+
+  /** Octets of datagram `i`; 0 also for one that was too long. */
+  lengthOf(i: number): number {
+    return this.#view.getUint32(i * RECORD.size + RECORD.length, true);
+  }
+
+  portOf(i: number): number {
+    return this.#view.getUint16(i * RECORD.size + RECORD.port, true);
+  }
+
+  /** Interface index of a link-local sender, otherwise 0. */
+  scopeOf(i: number): number {
+    return this.#view.getUint32(i * RECORD.size + RECORD.scope, true);
+  }
+
+  /** Holds the senders' addresses: 4 or 16 octets, of datagram `i` from `senderAt(i)` on. */
+  get senders(): Uint8Array {
+    return this.#records;
+  }
+
+  senderAt(i: number): number {
+    return i * RECORD.size + RECORD.remote;
+  }
+
+  /** The first `octets` of datagram i's place are its answer. */
+  answer(i: number, octets: number): void {
+    this.#view.setUint32(i * RECORD.size + RECORD.length, octets, true);
+    this.#view.setUint32(i * RECORD.size + RECORD.flags, this.#wildcard ? RECORD.hasLocal : 0, true);
+    this.#answered[i] = 1;
+  }
+
+  /** Sends the answers of this batch; those that the kernel does not take are left out and counted. */
+  flush(): void {
+    if (this.#closed) return;
+    for (let first = 0; first < this.#received; first++) {
+      if (this.#answered[first] === 0) continue;
+      let end = first + 1;
+      while (end < this.#received && this.#answered[end] === 1) end++;
+      this.counters.sent += this.#sendRun(this.payload, this.slotOctets, this.#records, first, end);
+      first = end;
+    }
+    this.#received = 0;
+  }
+
+  /** A copy of who sent datagram `i`, and to which address of ours: for `sendBack` later. */
+  envelopeOf(i: number): Uint8Array {
+    return this.#records.slice(i * RECORD.size, (i + 1) * RECORD.size);
+  }
+
+  /** Sends an answer to whom the envelope names; false when the kernel did not take it. */
+  sendBack(envelope: Uint8Array, data: Uint8Array): boolean {
+    if (this.#closed) return false;
+    this.#sendRecord.set(envelope);
+    this.#sendView.setUint32(RECORD.length, data.length, true);
+    this.#sendView.setUint32(RECORD.flags, this.#wildcard ? RECORD.hasLocal : 0, true);
+    const sent = this.#native.sendMessages(this.#fd, data, data.length, this.#sendRecord, 0, 1);
+    if (sent < 0) this.#notSent(errnoName(-sent));
+    else this.counters.sent++;
+    return sent > 0;
+  }
+
+  /** What has arrived, at most one batch; empty when nothing has. */
+  receiveBatch(): Datagram[] {
+    const got = this.receive();
     const datagrams: Datagram[] = [];
     for (let i = 0; i < got; i++) {
       const at = i * RECORD.size;
-      if ((this.#view.getUint32(at + RECORD.flags, true) & RECORD.truncated) !== 0) {
-        this.counters.tooLong++;
-        continue;
-      }
-      const start = i * this.#slot;
-      const data = this.#payload.slice(start, start + this.#view.getUint32(at + RECORD.length, true));
-      const scope = this.#view.getUint32(at + RECORD.scope, true);
+      if ((this.#view.getUint32(at + RECORD.flags, true) & RECORD.truncated) !== 0) continue;
+      const start = i * this.slotOctets;
+      const data = this.payload.slice(start, start + this.lengthOf(i));
+      const scope = this.scopeOf(i);
       const remote: SocketEndpoint = {
         address: { family: this.family, bytes: this.#address(at + RECORD.remote) },
-        port: this.#view.getUint16(at + RECORD.port, true),
+        port: this.portOf(i),
       };
       if (scope) remote.scope = scope;
       const local = {
@@ -144,7 +234,6 @@ export class UdpSocket {
       };
       datagrams.push({ data, remote, local });
     }
-    this.counters.received += datagrams.length;
     return datagrams;
   }
 
@@ -199,19 +288,17 @@ export class UdpSocket {
       if (refused) this.#notSent(refused);
       else batch.payload.set(data, batch.slot * count++);
     }
+    return this.#sendRun(batch.payload, batch.slot, batch.records, 0, count);
+  }
+
+  /** Numbers `first` to `end` of what lies prepared; how many the kernel took. The others are counted. */
+  #sendRun(payload: Uint8Array, slot: number, records: Uint8Array, first: number, end: number): number {
     let sent = 0;
-    for (let first = 0; first < count; ) {
-      const taken = this.#native.sendMessages(
-        this.#fd,
-        batch.payload,
-        batch.slot,
-        batch.records,
-        first,
-        count - first,
-      );
+    for (let at = first; at < end; ) {
+      const taken = this.#native.sendMessages(this.#fd, payload, slot, records, at, end - at);
       if (taken > 0) sent += taken;
       else this.#notSent(errnoName(-taken));
-      first += Math.max(taken, 1);
+      at += Math.max(taken, 1);
     }
     return sent;
   }
@@ -247,10 +334,12 @@ function prepare(calls: Native, fd: number, options: UdpOptions): void {
   else set('IPV6_RECVPKTINFO', SOL_IPV6, IPV6_RECVPKTINFO, 1);
   if (options.reuseAddress) set('SO_REUSEADDR', SOL_SOCKET, SO_REUSEADDR, 1);
   if (options.mark !== undefined) set('SO_MARK', SOL_SOCKET, SO_MARK, options.mark);
-  if (options.receiveBufferOctets !== undefined) {
-    const forced = calls.setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, options.receiveBufferOctets);
-    if (forced < 0) set('SO_RCVBUF', SOL_SOCKET, SO_RCVBUF, options.receiveBufferOctets);
-  }
+  const buffer = (step: string, forced: number, name: number, octets: number | undefined) => {
+    if (octets === undefined || calls.setsockopt(fd, SOL_SOCKET, forced, octets) >= 0) return;
+    set(step, SOL_SOCKET, name, octets);
+  };
+  buffer('SO_RCVBUF', SO_RCVBUFFORCE, SO_RCVBUF, options.receiveBufferOctets);
+  buffer('SO_SNDBUF', SO_SNDBUFFORCE, SO_SNDBUF, options.sendBufferOctets);
   if (options.bypassPolicy) {
     const [level, name] = options.family === 4 ? [SOL_IP, IP_XFRM_POLICY] : [SOL_IPV6, IPV6_XFRM_POLICY];
     for (const direction of ['in', 'out'] as const) {
@@ -259,7 +348,8 @@ function prepare(calls: Native, fd: number, options: UdpOptions): void {
   }
   if (options.udpEncap) set('UDP_ENCAP', SOL_UDP, UDP_ENCAP, UDP_ENCAP_ESPINUDP);
   const address = options.address ?? new Uint8Array(options.family === 4 ? 4 : 16);
-  accepted('bind', calls.bind(fd, sockaddr(options.family, address, options.port ?? 0)));
+  const at = sockaddr(options.family, address, options.port ?? 0, options.scope ?? 0);
+  accepted('bind', calls.bind(fd, at));
 }
 
 /** Memory that the system hands out only where it is touched. A plain Uint8Array: its `slice` copies, a Buffer's does not. */
@@ -278,7 +368,7 @@ function bypass(family: 4 | 6, direction: Direction): Uint8Array {
  * struct sockaddr_in  { u16 family; be16 port; u8 addr[4]; u8 zero[8]; };                        // 16
  * struct sockaddr_in6 { u16 family; be16 port; be32 flowinfo; u8 addr[16]; u32 scope_id; };      // 28
  */
-function sockaddr(family: 4 | 6, address: Uint8Array, port: number): Uint8Array {
+function sockaddr(family: 4 | 6, address: Uint8Array, port: number, scope: number): Uint8Array {
   if (address.length !== (family === 4 ? 4 : 16))
     throw new RangeError('The address is not of the family asked for.');
   const bytes = new Uint8Array(family === 4 ? 16 : 28);
@@ -286,6 +376,7 @@ function sockaddr(family: 4 | 6, address: Uint8Array, port: number): Uint8Array 
   view.setUint16(0, family === 4 ? AF_INET : AF_INET6, true);
   view.setUint16(2, port, false);
   bytes.set(address, family === 4 ? 4 : 8);
+  if (family === 6) view.setUint32(24, scope, true);
   return bytes;
 }
 

@@ -134,6 +134,7 @@ async function start(
   const stub = new Stub({
     listen: configuration.listen,
     access: configuration.access,
+    openUdp,
     handler: (question, signal) => capture.answer(question, signal),
     notSpecial: resolving.anchors.map(anchor => anchor.name),
     onError: (error, question) => {
@@ -272,6 +273,7 @@ function openSealing(options: {
   plane.installExemptions(exemptUpstreams(configuration));
 
   const resync = (why: string): void => {
+    captureOf().revoke();
     const { missing, exemptionsRestored, strays } = plane.resync();
     log.warn({ event: 'resync', why, missing: missing.length, exemptionsRestored, strays });
     for (const childId of missing) negotiator.close(childId, 'the kernel lost its SAs or policies');

@@ -6,6 +6,7 @@ import { EDE, RCODE, TYPE } from '../dns/types.ts';
 import type { Resolution } from '../dnssec/types.ts';
 import { withoutHints } from './hints.ts';
 import { bytesEqual, effectiveAddress } from './keys.ts';
+import type { Lease } from './lease.ts';
 
 export type CaptureAnswer = {
   rcode: number;
@@ -14,6 +15,8 @@ export type CaptureAnswer = {
   authority: Rrset[];
   ede?: { code: number; text: string }[];
   ttlCapSeconds?: number;
+  /** Until when its bytes may be used again; absent: not at all. */
+  lease?: Lease;
 };
 
 /** As little as possible (RFC 8482 §4.2), where nothing but addresses was there. */
@@ -42,6 +45,11 @@ export function passed(resolution: Resolution): CaptureAnswer {
   };
 }
 
+/** The answer, good as long as the lease where there is one. */
+export function withLease(answer: CaptureAnswer, lease: Lease | undefined): CaptureAnswer {
+  return lease === undefined ? answer : { ...answer, lease };
+}
+
 export function strippedOfHints(resolution: Resolution): CaptureAnswer {
   return { ...passed(resolution), authenticated: false, answer: withoutHints(resolution.answer) };
 }
@@ -63,4 +71,11 @@ export function keepOnly(rrset: Rrset, kept: IpAddress[]): Rrset {
     return address !== undefined && kept.some(other => bytesEqual(other.bytes, address.bytes));
   });
   return { ...rrset, rdatas, signatures: [] };
+}
+
+/** For the story of an answer. */
+export function describe(resolution: Resolution): string {
+  const count = resolution.answer.reduce((sum, rrset) => sum + rrset.rdatas.length, 0);
+  if (resolution.outcome === 'positive') return `${count} record(s), ${resolution.verdict}`;
+  return `${resolution.outcome}, ${resolution.verdict}`;
 }

@@ -14,12 +14,14 @@ import { EDE, TYPE } from '../dns/types.ts';
 import type { Resolution } from '../dnssec/types.ts';
 import {
   type CaptureAnswer,
+  describe,
   keepOnly,
   minimalAny,
   passed,
   refuse,
   refusedResolution,
   strippedOfHints,
+  withLease,
 } from './answers.ts';
 import { actionAfterFailure, actionFor, wantsKey } from './decision.ts';
 import type { GatewayRule } from './gateways.ts';
@@ -30,6 +32,7 @@ import type { Blocks, LocalAddresses, Lookup, NegotiationFailure, Negotiator } f
 import { type AddressStory, Journal, Story } from './journal.ts';
 import {
   bytesEqual,
+  contradictionIn,
   effectiveAddress,
   isGroupAddress,
   isHostLocal,
@@ -37,6 +40,7 @@ import {
   keysForAddress,
   readKeys,
 } from './keys.ts';
+import { type Ground, giveWay, jointly, type Lease, leaseOf, SEAL_SECONDS } from './lease.ts';
 import { Peers } from './peers.ts';
 import { Speculations } from './speculation.ts';
 import { sealByWays } from './ways.ts';
@@ -67,12 +71,17 @@ export type CaptureOptions = {
   decided?: (story: Story) => void;
 };
 
+/** What is known about the key, and for how long. */
+type LeasedFinding = KeyFinding & { lease: Lease | undefined };
+
 export class Capture {
   readonly peers: Peers;
   readonly guards: Guards;
   readonly journal = new Journal();
   readonly speculations: Speculations;
   readonly #options: CaptureOptions;
+  /** What every answer rests on. */
+  #ground: Ground = { stands: true };
 
   constructor(options: CaptureOptions) {
     this.#options = options;
@@ -83,6 +92,19 @@ export class Capture {
 
   /** Answers a question of class IN. Never rejects for anything that came from the network. */
   async answer(question: CaptureQuestion, signal?: AbortSignal): Promise<CaptureAnswer> {
+    // As it was when the question came: what changes meanwhile may have been looked at before.
+    const ground = this.#ground;
+    const answer = await this.#answer(question, signal);
+    if (answer.lease === undefined) return answer;
+    return { ...answer, lease: { ...answer.lease, grounds: [ground, ...answer.lease.grounds] } };
+  }
+
+  /** Something changed on which answers rest: what was answered before must not be answered again from bytes. */
+  revoke(): void {
+    this.#ground = giveWay(this.#ground);
+  }
+
+  async #answer(question: CaptureQuestion, signal?: AbortSignal): Promise<CaptureAnswer> {
     switch (question.type) {
       case TYPE.A:
       case TYPE.AAAA:
@@ -145,7 +167,7 @@ export class Capture {
       if (found.length === 0) {
         story.dnsMillis = story.elapsed();
         story.group = nameGroup;
-        return passed(addresses);
+        return withLease(passed(addresses), leaseOf(addresses));
       }
       return await this.#decide(question, story, addresses, found, keyResolution, speculation);
     } finally {
@@ -171,12 +193,18 @@ export class Capture {
     }
     const here = found.map(address => this.#staysHere(address));
     const asking = found.some((_, i) => !here[i] && wantsKey(groupOf[i]!));
-    const finding = asking
+    const finding: LeasedFinding = asking
       ? await this.#keys(question.name, addresses, keyResolution)
-      : { state: 'absent' as const, records: [], why: 'its group asks for no key' };
+      : {
+          state: 'absent' as const,
+          records: [],
+          why: 'its group asks for no key',
+          lease: leaseOf(addresses),
+        };
     if (asking) story.step('key', finding.why);
     story.dnsMillis = story.elapsed();
 
+    const grounds: Ground[] = [];
     const verdicts = await Promise.all(
       found.map((address, index) =>
         this.#sealAddress({
@@ -189,12 +217,22 @@ export class Capture {
           finding,
           speculation: speculation.take(address),
           story,
+          grounds,
         }),
       ),
     );
     story.addresses = verdicts;
     if (story.held) story.ikeMillis = story.elapsed() - story.dnsMillis - (story.kernelMillis ?? 0);
-    return this.#release(question, story, addresses, verdicts, here);
+    const answer = this.#release(question, story, addresses, verdicts, here);
+    // What failed, or was refused, is looked at with every question. So is a key: it may be sealed, or not, at any time.
+    if (verdicts.some(({ answered, failure }) => !answered || failure !== undefined)) return answer;
+    const brief = here.includes(true) || finding.state === 'published';
+    const lease = jointly([
+      leaseOf(addresses),
+      finding.lease,
+      ...(brief ? [{ grounds, seconds: SEAL_SECONDS }] : []),
+    ]);
+    return withLease(answer, lease);
   }
 
   /** What becomes of one address: sealed, clear or refused, and why. */
@@ -209,6 +247,8 @@ export class Capture {
     finding: KeyFinding;
     speculation: ReturnType<Negotiator['begin']> | undefined;
     story: Story;
+    /** What a sealed address rests on is added here. */
+    grounds: Ground[];
   }): Promise<AddressStory> {
     const { address, group, finding, story } = job;
     const clear = (why: string): AddressStory => {
@@ -270,6 +310,7 @@ export class Capture {
     if (unguarded !== undefined) return blocked(address, group, `it cannot be guarded: ${unguarded}`);
     const { peer } = settled;
     this.peers.answered(peer, story.name, group);
+    job.grounds.push(peer.ground);
     return {
       address,
       answered: true,
@@ -318,10 +359,15 @@ export class Capture {
     };
   }
 
-  async #keys(asked: Name, addresses: Resolution, keyResolution: Promise<Resolution>): Promise<KeyFinding> {
+  async #keys(
+    asked: Name,
+    addresses: Resolution,
+    keyResolution: Promise<Resolution>,
+  ): Promise<LeasedFinding> {
     // Nobody vouches for the addresses, so no key counts, and there is nothing to wait for.
     if (addresses.verdict === 'insecure') {
-      return { state: 'unsigned', records: [], why: `nobody vouches for the addresses of ${asked.toText()}` };
+      const why = `nobody vouches for the addresses of ${asked.toText()}`;
+      return { state: 'unsigned', records: [], why, lease: leaseOf(addresses) };
     }
     const first = await keyResolution;
     // Both questions followed the same CNAMEs, unless the zone changed between them: then ask at the new end.
@@ -334,9 +380,10 @@ export class Capture {
         records: [],
         why: 'its addresses could not be judged',
         code: addresses.ede?.code,
+        lease: undefined,
       };
     }
-    const finding = readKeys(resolution);
+    const finding = { ...readKeys(resolution), lease: leaseOf(resolution) };
     const contradiction = contradictionIn(addresses, resolution);
     if (contradiction === undefined) return finding;
     return { ...finding, state: 'unknown', records: [], why: contradiction, code: EDE.DNSSEC_BOGUS };
@@ -369,21 +416,26 @@ export class Capture {
     const resolution = await this.#options.lookup.lookup(question.name, question.type);
     if (resolution.outcome === 'failure' || resolution.verdict === 'bogus')
       return refusedResolution(resolution);
-    if (!carriesHints(resolution.answer)) return passed(resolution);
+    if (!carriesHints(resolution.answer)) return withLease(passed(resolution), leaseOf(resolution));
     const targets = hintedTargets(resolution.answer);
     const pass = await Promise.all((targets ?? []).map(target => this.#answersAll(question, target)));
-    if (targets === undefined || pass.includes(false)) return strippedOfHints(resolution);
-    return { ...passed(resolution), ttlCapSeconds: SEALED_TTL_SECONDS };
+    if (targets === undefined || pass.some(({ all }) => !all)) return strippedOfHints(resolution);
+    const answer = { ...passed(resolution), ttlCapSeconds: SEALED_TTL_SECONDS };
+    return withLease(answer, jointly([leaseOf(resolution), ...pass.map(({ lease }) => lease)]));
   }
 
-  async #answersAll(question: CaptureQuestion, { target, family, hints }: HintedTarget): Promise<boolean> {
+  async #answersAll(
+    question: CaptureQuestion,
+    { target, family, hints }: HintedTarget,
+  ): Promise<{ all: boolean; lease: Lease | undefined }> {
     const type = family === 4 ? TYPE.A : TYPE.AAAA;
-    const { story } = await this.capture({ ...question, name: target, type });
+    const { answer, story } = await this.capture({ ...question, name: target, type });
     const answered = story.addresses.filter(a => a.answered).map(a => a.address.bytes);
-    return hints.every(hint => {
+    const all = hints.every(hint => {
       const address = effectiveAddress(hint);
       return address !== undefined && answered.some(other => bytesEqual(other, address.bytes));
     });
+    return { all, lease: answer.lease };
   }
 
   /** ANY carries no address past the capture (RFC 8482 §4.1: a subset will do), except where no key is asked for. */
@@ -402,7 +454,8 @@ export class Capture {
     );
     if (answer.length === 0 && resolution.answer.length > 0) return minimalAny(question.name);
     const whole = answer.length === resolution.answer.length && !carriesHints(resolution.answer);
-    return whole ? passed(resolution) : { ...passed(resolution), authenticated: false, answer };
+    const some = whole ? passed(resolution) : { ...passed(resolution), authenticated: false, answer };
+    return withLease(some, leaseOf(resolution));
   }
 
   async #passOn(question: CaptureQuestion): Promise<CaptureAnswer> {
@@ -410,21 +463,8 @@ export class Capture {
     if (resolution.outcome === 'failure') return refusedResolution(resolution);
     // A client that checks for itself gets what the upstream said (RFC 4035 §3.2.2); addresses never go this way.
     if (resolution.verdict === 'bogus' && !question.checkingDisabled) return refusedResolution(resolution);
-    return passed(resolution);
+    return withLease(passed(resolution), leaseOf(resolution));
   }
-}
-
-/**
- * A name that securely has an address exists, and in a signed zone: who says otherwise about its key replays another
- * zone's or another time's denial. Only too many NSEC3 iterations make an honest proof insecure there (RFC 9276 §3.2).
- */
-function contradictionIn(addresses: Resolution, keys: Resolution): string | undefined {
-  if (addresses.verdict !== 'secure' || addresses.outcome !== 'positive') return undefined;
-  if (keys.outcome === 'nxdomain') return 'the name has an address, and DNS denies that it exists';
-  const excused = keys.ede?.code === EDE.UNSUPPORTED_NSEC3_ITERATIONS;
-  return keys.verdict === 'insecure' && !excused
-    ? 'its address is signed, and the answer about its key is not'
-    : undefined;
 }
 
 function blocked(address: IpAddress, group: PolicyGroup, why: string): AddressStory {
@@ -454,10 +494,4 @@ function namesOf(asked: Name, resolution: Resolution): string[] {
 export function textOf(name: Name): string {
   const text = name.canonical().toText();
   return text === '.' ? '.' : text.slice(0, -1);
-}
-
-function describe(resolution: Resolution): string {
-  const count = resolution.answer.reduce((sum, rrset) => sum + rrset.rdatas.length, 0);
-  if (resolution.outcome === 'positive') return `${count} record(s), ${resolution.verdict}`;
-  return `${resolution.outcome}, ${resolution.verdict}`;
 }

@@ -13,7 +13,7 @@ import { createHash } from 'node:crypto';
 import { formatIpAddress, type IpAddress, parseIpAddress } from '../address.ts';
 import { type Ipseckey, parseIpseckey } from '../dns/ipseckey.ts';
 import { Name } from '../dns/name.ts';
-import { TYPE } from '../dns/types.ts';
+import { EDE, TYPE } from '../dns/types.ts';
 import type { Resolution } from '../dnssec/types.ts';
 import type { KeyState } from './decision.ts';
 import { type GatewayRule, isAllowedGateway } from './gateways.ts';
@@ -73,6 +73,19 @@ export function readKeys(resolution: Resolution): KeyFinding {
     truncated: known.length > records.length,
     why: records.length > 0 ? `${records.length} secure key(s)` : 'none of its keys is of a kind we know',
   };
+}
+
+/**
+ * A name that securely has an address exists, and in a signed zone: who says otherwise about its key replays another
+ * zone's or another time's denial. Only too many NSEC3 iterations make an honest proof insecure there (RFC 9276 §3.2).
+ */
+export function contradictionIn(addresses: Resolution, keys: Resolution): string | undefined {
+  if (addresses.verdict !== 'secure' || addresses.outcome !== 'positive') return undefined;
+  if (keys.outcome === 'nxdomain') return 'the name has an address, and DNS denies that it exists';
+  const excused = keys.ede?.code === EDE.UNSUPPORTED_NSEC3_ITERATIONS;
+  return keys.verdict === 'insecure' && !excused
+    ? 'its address is signed, and the answer about its key is not'
+    : undefined;
 }
 
 /** Keys that may speak for an address, and with whom they are to be proved: with the address itself, or `via` a gateway. */

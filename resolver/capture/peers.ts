@@ -22,6 +22,7 @@ import type {
   Seal,
 } from './interfaces.ts';
 import { fingerprintOf } from './keys.ts';
+import { type Ground, giveWay } from './lease.ts';
 
 /** How long a failure is remembered, milliseconds. What is our own fault is tried again at once. */
 const FAILURE_TERM: Record<NegotiationFailure['code'], number> = {
@@ -37,7 +38,7 @@ const FAILURE_TERM: Record<NegotiationFailure['code'], number> = {
 /** Where a failure means that the name is dead, it is tried again this soon. */
 const STRICT_TERM = 30_000;
 /** How often a seal that is relied on is looked up in the kernel. */
-const VERIFIED_MILLIS = 1_000;
+const VERIFIED_MILLIS = 500;
 
 const MAX_NEGOTIATIONS = 256;
 const MAX_PEERS = 20_000;
@@ -60,6 +61,8 @@ export type ProvenPeer = {
   names: Map<string, PolicyGroup>;
   /** When the kernel was last seen to hold it. */
   verifiedAt: number;
+  /** What answers rest on that were given because of this peer: it gives way whenever a pair of its SAs changes. */
+  ground: Ground;
 };
 
 export type RememberedFailure = {
@@ -215,6 +218,7 @@ export class Peers {
   closed(childId: number): void {
     const peer = this.#byChild.get(childId);
     if (!peer) return;
+    peer.ground = giveWay(peer.ground);
     this.#byChild.delete(childId);
     peer.children.delete(childId);
     const last = [...peer.children].at(-1);
@@ -231,6 +235,7 @@ export class Peers {
   replaced(oldChildId: number, newChildId: number): void {
     const peer = this.#byChild.get(oldChildId);
     if (!peer) return;
+    peer.ground = giveWay(peer.ground);
     peer.seal = { ...peer.seal, childId: newChildId };
     peer.children.add(newChildId);
     this.#byChild.set(newChildId, peer);
@@ -307,6 +312,7 @@ export class Peers {
       since: this.#unixNow(),
       names: new Map(),
       verifiedAt: this.#now(),
+      ground: { stands: true },
     };
     peer.seal = seal;
     peer.children.add(seal.childId);

@@ -91,6 +91,7 @@ export class DaemonView implements ControlBackend {
 
   forget(target: ForgetTarget): ForgetResult {
     const { capture, cache } = this.#options;
+    capture.revoke();
     if ('all' in target) {
       capture.journal.clear();
       return { ...capture.peers.forget({ all: true }), answers: cache.flushAll() };

@@ -12,7 +12,6 @@ const UDP_OCTETS_WITHOUT_EDNS = 512;
 const TCP_OCTETS = 65535;
 const HEADER_OCTETS = 12;
 const OPT_OCTETS = 11;
-const RECORD_OCTETS = 10;
 const QUESTION_POINTER = 0xc000 | HEADER_OCTETS;
 
 /**
@@ -24,21 +23,30 @@ const QUESTION_POINTER = 0xc000 | HEADER_OCTETS;
  * a proof is of no use to anyone. What does not fit even TCP is SERVFAIL.
  */
 export function composeResponse(query: StubQuery, answer: StubAnswer, transport: 'udp' | 'tcp'): Uint8Array {
-  const limit = transport === 'tcp' ? TCP_OCTETS : udpLimit(query);
-  let options = answer.ede === undefined || query.edns === undefined ? NO_OPTIONS : composeEdes(answer.ede);
-  const least = query.questionEnd + OPT_OCTETS;
-  if (least + options.length > limit) options = NO_OPTIONS;
+  const limit = transport === 'tcp' ? TCP_OCTETS : udpLimit(query.edns?.udpSize ?? -1);
+  const whole = composeWhole(query, answer, limit);
+  if (whole !== undefined) return whole;
+  if (transport === 'tcp') return composeError(query, RCODE.SERVFAIL, [TOO_LARGE]);
+  clearCounts();
+  return finish(query, answer.rcode, query.questionEnd, optionsFor(query, answer, limit), 0, 0x02);
+}
+
+/** The same where all of it fits into `limit` octets, otherwise undefined. */
+export function composeWhole(query: StubQuery, answer: StubAnswer, limit: number): Uint8Array | undefined {
+  const options = optionsFor(query, answer, limit);
   const end = writeRecords(
     query,
     answer,
     query.edns === undefined ? limit : limit - OPT_OCTETS - options.length,
   );
-  if (end >= 0) return finish(query, answer.rcode, end, options, answer.authenticated ? 0x20 : 0, 0);
-  if (transport === 'udp') {
-    clearCounts();
-    return finish(query, answer.rcode, query.questionEnd, options, 0, 0x02);
-  }
-  return composeError(query, RCODE.SERVFAIL, [TOO_LARGE]);
+  return end < 0 ? undefined : finish(query, answer.rcode, end, options, answer.authenticated ? 0x20 : 0, 0);
+}
+
+/** Extended errors as options; none where they leave no room for the question. */
+function optionsFor(query: StubQuery, answer: StubAnswer, limit: number): Uint8Array {
+  if (answer.ede === undefined || query.edns === undefined) return NO_OPTIONS;
+  const options = composeEdes(answer.ede);
+  return query.questionEnd + OPT_OCTETS + options.length > limit ? NO_OPTIONS : options;
 }
 
 /** Composes a response without records. */
@@ -63,16 +71,16 @@ export function composeHeaderError(bytes: Uint8Array, rcode: number): Uint8Array
   return response;
 }
 
-/** How much the client can take over UDP. */
-function udpLimit({ edns }: StubQuery): number {
-  if (edns === undefined) return UDP_OCTETS_WITHOUT_EDNS;
-  return Math.min(Math.max(edns.udpSize, UDP_OCTETS_WITHOUT_EDNS), UDP_OCTETS);
+/** How much a client can take over UDP that says so in OPT; -1 for one without OPT. */
+export function udpLimit(udpSize: number): number {
+  return Math.min(Math.max(udpSize, UDP_OCTETS_WITHOUT_EDNS), UDP_OCTETS);
 }
 
 /**
- * Every response is put together here and copied out once. Composing never awaits, so one is enough.
+ * Every response is put together here and copied out once. Composing never awaits, so one is enough. What turns out not to
+ * fit has been written already: there is room for one more record, of any size.
  */
-const scratch = new Uint8Array(TCP_OCTETS);
+const scratch = new Uint8Array(2 * TCP_OCTETS + 512);
 const NO_OPTIONS = new Uint8Array(0);
 const TOO_LARGE: ExtendedError = { code: 0, text: 'the answer is larger than a DNS message can be' };
 
@@ -139,16 +147,14 @@ function writeRecord(
   start: number,
   limit: number,
 ): number {
-  // The name at full length, so that no name is written past the limit; a few octets too careful at worst.
   const pointer = pointerTo(query, name);
-  const nameOctets = pointer >= 0 ? 2 : name.wire.length + 1;
-  if (start + nameOctets + RECORD_OCTETS + rdata.length > limit) return -1;
   let at = pointer >= 0 ? write16(pointer, start) : writeName(query, name, start);
   at = write16(type, at);
   at = write16(rrClass, at);
   at = write16(ttlSeconds >>> 16, at);
   at = write16(ttlSeconds, at);
   at = write16(rdata.length, at);
+  if (at + rdata.length > limit) return -1;
   scratch.set(rdata, at);
   return at + rdata.length;
 }

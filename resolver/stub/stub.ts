@@ -3,22 +3,24 @@
  *
  * Decides nothing about names but the special ones; that is the handler's. Whatever comes in, nothing is thrown.
  */
-import type dgram from 'node:dgram';
+import { getRandomValues } from 'node:crypto';
 import type net from 'node:net';
 import type { Cidr, SocketAddress } from '../address.ts';
 import type { Name } from '../dns/name.ts';
 import { EDE, RCODE } from '../dns/types.ts';
 import { AccessList } from './access.ts';
-import { composeError, composeHeaderError, composeResponse } from './answer.ts';
+import { composeError, composeHeaderError, composeResponse, composeWhole, udpLimit } from './answer.ts';
 import { failure, InFlight } from './in-flight.ts';
+import { KeptResponses, MAX_KEPT_OCTETS } from './kept.ts';
 import { parseQuery, type StubQuery, unanswerable } from './query.ts';
-import { plainStubSockets, type StubSockets } from './sockets.ts';
+import { type OpenDatagramSocket, openServer } from './sockets.ts';
 import { specialAnswer } from './special-names.ts';
 import { TcpListener } from './tcp-listener.ts';
-import type { StubHandler, StubQuestion } from './types.ts';
+import type { StubAnswer, StubHandler, StubQuestion } from './types.ts';
+import { UdpListener } from './udp-listener.ts';
 
 export type StubConfig = {
-  /** UDP and TCP each; specific addresses, so that answers leave from the address that was asked. */
+  /** UDP and TCP each. Answers leave from the address that was asked, on the unspecified address too. */
   listen: readonly SocketAddress[];
   /** Who may ask; everyone else is REFUSED. */
   access: readonly Cidr[];
@@ -28,11 +30,14 @@ export type StubConfig = {
    * anchor or a server of their own. The root does not count.
    */
   notSpecial?: readonly Name[];
+  /** Opens UDP sockets: `openUdp` of kernel/sockets.ts. */
+  openUdp: OpenDatagramSocket;
   /** Milliseconds, monotonic. */
   now?: () => number;
+  /** Milliseconds, of the day. */
+  wallClock?: () => number;
   /** The handler failed: a defect, to be logged. */
   onError?: (error: unknown, question: StubQuestion) => void;
-  sockets?: StubSockets;
 };
 
 const SWEEP_MILLIS = 1000;
@@ -46,11 +51,11 @@ export class Stub {
   readonly #notSpecial: readonly Name[];
   readonly #inFlight: InFlight;
   readonly #tcp: TcpListener;
-  readonly #datagramSockets: dgram.Socket[] = [];
+  readonly #kept: KeptResponses;
+  readonly #udp: UdpListener[] = [];
   readonly #servers: net.Server[] = [];
   #sweeper: NodeJS.Timeout | undefined;
   readonly #counters = {
-    udp: 0,
     tcp: 0,
     answered: 0,
     truncated: 0,
@@ -59,7 +64,6 @@ export class Stub {
     prohibited: 0,
     unanswerable: 0,
     special: 0,
-    sendErrors: 0,
   };
 
   constructor(config: StubConfig) {
@@ -68,8 +72,18 @@ export class Stub {
     this.#access = new AccessList(config.access);
     this.#notSpecial = (config.notSpecial ?? []).filter(({ labelCount }) => labelCount > 0);
     this.#inFlight = new InFlight(config.handler, now, config.onError ?? (() => {}));
+    this.#kept = new KeptResponses({
+      now,
+      wallClock: config.wallClock ?? Date.now,
+      hashKeys: getRandomValues(new Uint32Array(2)),
+    });
     this.#tcp = new TcpListener((bytes, address, respond) => {
       this.#counters.tcp++;
+      const kept = this.#access.allows(address) ? this.respondFromKept(bytes) : undefined;
+      if (kept !== undefined) {
+        respond(kept);
+        return 'answered';
+      }
       return this.#receive(bytes, { address, transport: 'tcp' }, respond);
     }, now);
   }
@@ -79,13 +93,11 @@ export class Stub {
    * thrown (`code`, `address`, `port`).
    */
   async start(): Promise<void> {
-    const sockets = this.#config.sockets ?? plainStubSockets;
     try {
       for (const at of this.#config.listen) {
-        const { socket, server } = await openPair(sockets, at);
-        this.#datagramSockets.push(socket);
+        const { listener, server } = await this.#openPair(at);
+        this.#udp.push(listener);
         this.#servers.push(server);
-        this.#serveDatagrams(socket);
         server.on('connection', connection => this.#tcp.accept(connection));
       }
     } catch (error) {
@@ -101,10 +113,7 @@ export class Stub {
 
   /** Where it listens, with the ports that were found for port 0. */
   addresses(): SocketAddress[] {
-    return this.#datagramSockets.map(socket => {
-      const { address, port } = socket.address();
-      return { address, port };
-    });
+    return this.#udp.map(({ at }) => at);
   }
 
   /** Closes all listeners and connections; questions in flight get no answer, their handlers are told. */
@@ -113,43 +122,58 @@ export class Stub {
     this.#inFlight.close();
     this.#tcp.close();
     const closed = this.#servers.splice(0).map(server => new Promise(resolve => server.close(resolve)));
-    for (const socket of this.#datagramSockets.splice(0)) socket.close();
+    for (const listener of this.#udp.splice(0)) listener.close();
     await Promise.all(closed);
   }
 
   /** Monotonic counts, and how much is in flight right now. */
   counters(): Record<string, number> {
+    const counters: Record<string, number> = { ...this.#counters };
+    for (const listener of this.#udp) {
+      for (const [name, count] of Object.entries(listener.counters()))
+        counters[name] = (counters[name] ?? 0) + count;
+    }
     return {
-      ...this.#counters,
+      ...counters,
       ...this.#inFlight.counters,
-      ...Object.fromEntries(
-        Object.entries(this.#tcp.counters).map(([name, count]) => [`tcp.${name}`, count]),
-      ),
+      ...prefixed('tcp', this.#tcp.counters),
+      ...prefixed('kept', this.#kept.counters),
       inFlight: this.#inFlight.size,
       waiting: this.#inFlight.waiting,
       tcpConnections: this.#tcp.size,
     };
   }
 
-  #serveDatagrams(socket: dgram.Socket): void {
-    const onSent = (error: Error | null) => {
-      if (error) this.#counters.sendErrors++;
-    };
-    // ICMP errors of clients that are gone come back here; they concern nobody else.
-    socket.on('error', () => this.#counters.sendErrors++);
-    socket.on('message', (message, { address, port }) => {
-      this.#counters.udp++;
-      if (port === 0) {
-        this.#counters.dropped++;
-        return;
-      }
-      // A Buffer's slice() is a view; what is parsed from a plain Uint8Array are copies that keep nothing else alive.
-      const bytes = new Uint8Array(message.buffer, message.byteOffset, message.length);
-      this.#receive(bytes, { address, transport: 'udp' }, response => {
-        // The stub may have been closed in the meantime.
-        if (this.#datagramSockets.includes(socket)) socket.send(response, port, address, onSent);
+  /**
+   * The response to a query that came over a stream, from kept bytes; undefined when it has to go the whole way.
+   *
+   * Whoever asks must be allowed to ask.
+   */
+  respondFromKept(query: Uint8Array): Uint8Array | undefined {
+    if (query.length > MAX_KEPT_OCTETS) return undefined;
+    streamed.set(query);
+    this.#kept.tick();
+    const octets = this.#kept.answer(streamed, 0, query.length, 'tcp');
+    return octets === 0 ? undefined : streamed.slice(0, octets);
+  }
+
+  /** Both sockets of one address. With port 0 they find a port that is free for both. */
+  async #openPair(at: SocketAddress): Promise<{ listener: UdpListener; server: net.Server }> {
+    for (let tries = 1; ; tries++) {
+      const listener = new UdpListener(at, {
+        open: this.#config.openUdp,
+        access: this.#access,
+        kept: this.#kept,
+        receive: (bytes, address, respond) => this.#receive(bytes, { address, transport: 'udp' }, respond),
       });
-    });
+      try {
+        return { listener, server: await openServer(listener.at) };
+      } catch (error) {
+        listener.close();
+        const another = at.port === 0 && (error as NodeJS.ErrnoException).code === 'EADDRINUSE';
+        if (!another || tries === 10) throw error;
+      }
+    }
   }
 
   #receive(
@@ -201,7 +225,7 @@ export class Stub {
       return 'answered';
     }
     const waiter = this.#inFlight.join(query, client, answer => {
-      const response = composeResponse(query, answer, client.transport);
+      const response = this.#compose(query, answer, client.transport);
       this.#counters.answered++;
       if ((response[2]! & 0x02) !== 0) this.#counters.truncated++;
       respond(response);
@@ -212,22 +236,20 @@ export class Stub {
     }
     return () => this.#inFlight.leave(waiter);
   }
-}
 
-/** Both sockets of one address. With port 0 they find a port that is free for both. */
-async function openPair(
-  sockets: StubSockets,
-  at: SocketAddress,
-): Promise<{ socket: dgram.Socket; server: net.Server }> {
-  for (let tries = 1; ; tries++) {
-    const socket = await sockets.udp(at);
-    try {
-      const server = await sockets.tcp({ address: at.address, port: socket.address().port });
-      return { socket, server };
-    } catch (error) {
-      socket.close();
-      const another = at.port === 0 && (error as NodeJS.ErrnoException).code === 'EADDRINUSE';
-      if (!another || tries === 10) throw error;
-    }
+  /** Composes the answer, and keeps it where it has a lease. */
+  #compose(query: StubQuery, answer: StubAnswer, transport: 'udp' | 'tcp'): Uint8Array {
+    const whole = answer.lease && composeWhole(query, answer, MAX_KEPT_OCTETS);
+    if (whole === undefined) return composeResponse(query, answer, transport);
+    this.#kept.keep(query, whole, answer.authenticated, answer.lease!);
+    const limit = transport === 'tcp' ? whole.length : udpLimit(query.edns?.udpSize ?? -1);
+    return whole.length <= limit ? whole : composeResponse(query, answer, transport);
   }
 }
+
+function prefixed(prefix: string, counters: Record<string, number>): Record<string, number> {
+  return Object.fromEntries(Object.entries(counters).map(([name, count]) => [`${prefix}.${name}`, count]));
+}
+
+/** Where queries that came over streams are answered from kept bytes. */
+const streamed = new Uint8Array(2 * MAX_KEPT_OCTETS);

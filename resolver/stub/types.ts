@@ -28,6 +28,18 @@ export type StubAnswer = {
   readonly authority: readonly Rrset[];
   readonly ede?: readonly ExtendedError[];
   readonly ttlCapSeconds?: number;
+  /** Without one, the next question goes the whole way again. */
+  readonly lease?: Lease;
+};
+
+/**
+ * How long the bytes of an answer may be used for other questions.
+ *
+ * While every ground stands, for `seconds` at most, and never to the end of the answer's TTLs (`kept.ts`).
+ */
+export type Lease = {
+  readonly grounds: readonly { readonly stands: boolean }[];
+  readonly seconds: number;
 };
 
 /** Finds the answer. The signal fires when no client waits any more; what is returned then goes nowhere. */

@@ -12,6 +12,7 @@ import { writeStrongSwan } from '../lab/strongswan.ts';
 import { manyAddresses } from '../lab/topology.ts';
 import { writeWorld } from '../lab/world.ts';
 import { type BenchResult, report, resultsPage } from './figures.ts';
+import { withSection } from './results.ts';
 
 /** What the guest is to do; WORLD/plan.json. */
 export type BenchPlan = { count: number; coldCount: number; delays: number[] };
@@ -69,7 +70,8 @@ async function main(): Promise<void> {
   if (values.write) {
     const command = `npm run bench -- --count ${plan.count} --cold-count ${plan.coldCount} --delays ${plan.delays.join(',')}`;
     const page = resultsPage(result, new Date().toISOString().slice(0, 10), command);
-    writeFileSync(join(projectRoot, 'test', 'bench', 'RESULTS.md'), page);
+    const file = join(projectRoot, 'test', 'bench', 'RESULTS.md');
+    writeFileSync(file, withSection(readFileSync(file, 'utf8'), page));
     progress('written: test/bench/RESULTS.md');
   }
 }

@@ -14,9 +14,10 @@ export const cacheFolder: string = join(projectRoot, 'test', '.lab');
 export const layerFolder: string = join(cacheFolder, 'layer');
 
 /** A package, and one file by which it is known to be there. */
-type DebianPackage = { name: string; file: string; for: string };
+export type DebianPackage = { name: string; file: string; for: string };
 
-const packages: DebianPackage[] = [
+/** What the lab and the tests are made of. */
+export const labPackages: DebianPackage[] = [
   { name: 'user-mode-linux', file: 'usr/bin/linux.uml', for: 'a kernel with ESP that runs as a program' },
   { name: 'iproute2', file: 'usr/bin/ip', for: 'links, addresses and delays of the lab network' },
   { name: 'kmod', file: 'usr/bin/kmod', for: 'ciphers the lab kernel loads on demand' },
@@ -37,8 +38,15 @@ const packages: DebianPackage[] = [
   },
 ];
 
+/** What `npm run bench:dns` needs besides; no test does. */
+export const benchPackages: DebianPackage[] = [
+  { name: 'dnsperf', file: 'usr/bin/dnsperf', for: 'the questions' },
+  { name: 'dnsmasq-base', file: 'usr/sbin/dnsmasq', for: 'a resolver to compare with' },
+  { name: 'knot-resolver', file: 'usr/sbin/kresd', for: 'a resolver to compare with' },
+];
+
 /** Debian packages of which neither the machine nor the layer has the file. */
-export function missingPackages(): string[] {
+export function missingPackages(packages: DebianPackage[] = labPackages): string[] {
   return packages.filter(p => locate(p.file) === undefined).map(p => p.name);
 }
 
@@ -67,24 +75,23 @@ export function layerEnvironment(): NodeJS.ProcessEnv {
 export async function ensurePackages(options: {
   yes?: boolean;
   progress: (line: string) => void;
+  packages?: DebianPackage[]; // default: the lab's
 }): Promise<void> {
-  const missing = missingPackages();
+  const missing = missingPackages(options.packages);
   if (missing.length === 0) return;
   if (!existsSync('/usr/bin/apt-get')) {
-    throw new Error(
-      `The lab needs ${missing.join(', ')}, and this machine has no apt-get to fetch them with.`,
-    );
+    throw new Error(`This needs ${missing.join(', ')}, and this machine has no apt-get to fetch them with.`);
   }
   if (!options.yes && !process.env.CI && !(await agreed(missing))) {
     throw new Error(
-      `The lab needs these Debian packages: ${missing.join(' ')}\n` +
+      `This needs these Debian packages: ${missing.join(' ')}\n` +
         '  Say --yes (or set CI=1) and they are unpacked into test/.lab; nothing is installed, no service starts.\n' +
         `  Or install them yourself: sudo apt-get install --no-install-recommends ${missing.join(' ')}`,
     );
   }
   options.progress(`fetching ${missing.length} Debian packages into test/.lab: ${missing.join(' ')}`);
   unpack(download(missing));
-  const still = missingPackages();
+  const still = missingPackages(options.packages);
   if (still.length > 0) throw new Error(`These packages came without the expected files: ${still.join(' ')}`);
 }
 
@@ -92,7 +99,7 @@ async function agreed(missing: string[]): Promise<boolean> {
   if (!process.stdin.isTTY || !process.stderr.isTTY) return false;
   const terminal = createInterface({ input: process.stdin, output: process.stderr });
   const answer = await terminal.question(
-    `The lab needs ${missing.join(', ')}.\nUnpack them into test/.lab (nothing is installed)? [y/N] `,
+    `This needs ${missing.join(', ')}.\nUnpack them into test/.lab (nothing is installed)? [y/N] `,
   );
   terminal.close();
   return /^y(es)?$/i.test(answer.trim());

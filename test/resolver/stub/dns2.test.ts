@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import type { AddressInfo } from 'node:net';
 import test from 'node:test';
 import dns2 from 'dns2';
+import { openUdp } from '../../../kernel/sockets.ts';
 import { parseCidr } from '../../../resolver/address.ts';
 import { Name } from '../../../resolver/dns/name.ts';
 import { groupRrsets } from '../../../resolver/dns/rrset.ts';
@@ -44,6 +45,7 @@ test('a dns2 client asks through the stub what a dns2 server answers', async t =
   });
   t.after(() => upstream.close());
   const stub = new Stub({
+    openUdp,
     listen: [{ address: '127.0.0.1', port: 0 }],
     access: [parseCidr('127.0.0.0/8')!],
     handler: async question => {

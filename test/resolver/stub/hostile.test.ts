@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import dgram from 'node:dgram';
 import test from 'node:test';
 import fc from 'fast-check';
+import { openUdp } from '../../../kernel/sockets.ts';
 import { parseCidr } from '../../../resolver/address.ts';
 import { parseMessage } from '../../../resolver/dns/message.ts';
 import { CLASS, TYPE } from '../../../resolver/dns/types.ts';
@@ -88,6 +89,7 @@ test('what is read in place is read as the whole parser reads it', () => {
 test('the listeners outlive everything thrown at them', async t => {
   const handler = async (question: StubQuestion) => addressOf(question);
   const stub = new Stub({
+    openUdp,
     listen: [{ address: '127.0.0.1', port: 0 }],
     access: [parseCidr('127.0.0.0/8')!],
     handler,

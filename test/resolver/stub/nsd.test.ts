@@ -6,6 +6,7 @@ import { once } from 'node:events';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import test, { type TestContext } from 'node:test';
+import { openUdp } from '../../../kernel/sockets.ts';
 import { parseCidr } from '../../../resolver/address.ts';
 import type { Name } from '../../../resolver/dns/name.ts';
 import { groupRrsets } from '../../../resolver/dns/rrset.ts';
@@ -126,6 +127,7 @@ test('dig sees through us what it sees at the server itself', {
   t.after(() => upstream.close());
   const cache = new CachedResolver(unjudged(upstream));
   const stub = new Stub({
+    openUdp,
     listen: [
       { address: '127.0.0.1', port: 0 },
       { address: '::1', port: 0 },

@@ -3,6 +3,7 @@ import dgram from 'node:dgram';
 import { once } from 'node:events';
 import net from 'node:net';
 import test, { type TestContext } from 'node:test';
+import { openUdp } from '../../../kernel/sockets.ts';
 import type { Cidr, SocketAddress } from '../../../resolver/address.ts';
 import { parseCidr } from '../../../resolver/address.ts';
 import { extendedErrors } from '../../../resolver/dns/edns.ts';
@@ -28,6 +29,7 @@ const atOnce: StubHandler = async question => addressOf(question);
 
 async function setUp(t: TestContext, handler: StubHandler, config: Partial<StubConfig> = {}) {
   const stub = new Stub({
+    openUdp,
     listen: [{ address: '127.0.0.1', port: 0 }],
     access: LOOPBACK,
     handler,
@@ -337,10 +339,10 @@ test('start opens all or nothing', async t => {
     { address: '127.0.0.2', port },
     { address: '127.0.0.1', port },
   ];
-  const stub = new Stub({ listen, access: LOOPBACK, handler: atOnce });
+  const stub = new Stub({ openUdp, listen, access: LOOPBACK, handler: atOnce });
   await assert.rejects(stub.start(), { code: 'EADDRINUSE', address: '127.0.0.1', port });
   // The first one is free again.
-  const again = new Stub({ listen: listen.slice(0, 1), access: LOOPBACK, handler: atOnce });
+  const again = new Stub({ openUdp, listen: listen.slice(0, 1), access: LOOPBACK, handler: atOnce });
   await again.start();
   await again.close();
 });
