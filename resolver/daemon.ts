@@ -465,9 +465,11 @@ function exemptUpstreams(configuration: Configuration): { address: Uint8Array; p
     .map(({ parsed, port }) => ({ address: parsed.bytes, port }));
 }
 
+/** What was refused or sealed is news; that a name went in clear as it always does is not, thousands of times a second. */
 function logDecision(log: Logger, story: Story): void {
   const refused = story.rcode !== 0 && story.rcode !== 3;
-  log[refused ? 'warn' : 'info']({ event: 'decided', ...story.summary() });
+  const level = refused ? 'warn' : story.held ? 'info' : 'debug';
+  if (log.isLevelEnabled(level)) log[level]({ event: 'decided', ...story.summary() });
 }
 
 function prefixed(prefix: string, counters: Record<string, number>): Record<string, number> {
