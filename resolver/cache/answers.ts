@@ -1,12 +1,30 @@
-/** Judged answers, kept as long as their TTL allows and their number of octets permits (RFC 2308, RFC 9520). */
+/**
+ * Judged answers, kept as long as their TTL allows and their number of octets permits (RFC 2308).
+ *
+ *   fresh ── last tenth, popular ──▶ fresh, being renewed ──▶ fresh
+ *     └── its TTL ends ──▶ gone, or kept to be shown as stale where nobody can be reached (RFC 8767)
+ *
+ * Failures are kept apart and for seconds (`answers-failures.ts`), and never in the place of what was proven before.
+ */
 import type { Name } from '../dns/name.ts';
-import type { Rrset } from '../dns/rrset.ts';
-import { TYPE } from '../dns/types.ts';
+import { EDE, RCODE } from '../dns/types.ts';
 import type { Resolution } from '../dnssec/types.ts';
+import {
+  aged,
+  asStale,
+  compacted,
+  type Entry,
+  isFailure,
+  lifeSeconds,
+  mayBecomeStale,
+  saysTheSame,
+  signaturesHold,
+} from './answers-entry.ts';
+import { Failures } from './answers-failures.ts';
 
 /** What is behind the cache; never rejects. `refresh`: ask anew even for what is kept back there. */
 export type Lookup = {
-  lookup(name: Name, type: number, options?: { refresh?: boolean }): Promise<Resolution>;
+  lookup(name: Name, type: number, options: { signal?: AbortSignal; refresh?: boolean }): Promise<Resolution>;
   flush?(name: Name): number;
   flushAll?(): number;
 };
@@ -18,29 +36,20 @@ export type CacheConfig = {
   wallClock?: () => number;
   /** About so many octets of memory; the least recently used go first. */
   maxBytes?: number;
+  /** For how long after its end an answer may be shown as stale; 0: not at all. */
+  maxStaleSeconds?: number;
 };
 
-const MAX_BYTES = 32 << 20;
-/** No answer is kept longer, whatever its owner says (RFC 8767 section 4 suggests such a bound). */
-const MAX_TTL_SECONDS = 86_400;
-/** RFC 2308 section 5 suggests one to three hours. */
-const MAX_NEGATIVE_TTL_SECONDS = 10_800;
-/** How long a failure is believed when it has happened once, twice in a row, … (RFC 9520 section 3.2). */
-const FAILURE_TTL_SECONDS = [5, 10, 20, 30];
+const MAX_BYTES = 16 << 20;
+/** Renewals at one time; who comes when there are as many goes without, and asks when the time is over. */
+const MAX_RENEWALS = 32;
+/** Asked again in so many different seconds of its life, a name is popular. */
+const POPULAR_USES = 2;
+/** The part of its life after which a popular answer is renewed. */
+const RENEWAL_SHARE = 0.9;
 
-type Entry = {
-  resolution: Resolution;
-  storedAt: number;
-  storedAtWall: number;
-  lifeMillis: number;
-  bytes: number;
-  /** Failures in a row, this one included. */
-  failures: number;
-  usedAt: number;
-  /** What was handed out last, and for which age: all who ask within one second share it. */
-  view: Resolution;
-  viewAge: number;
-};
+/** One question under way, and how many wait for it. A renewal waits for itself, so that nobody ends it by leaving. */
+type Flight = { outcome: Promise<Resolution>; waiters: number; cancel: AbortController };
 
 /**
  * A cache round a lookup; equal lookups in flight are one.
@@ -53,47 +62,76 @@ export class CachedResolver {
   readonly #now: () => number;
   readonly #wallClock: () => number;
   readonly #maxBytes: number;
+  readonly #maxStaleMillis: number;
   /** The least recently used first. */
   readonly #entries = new Map<string, Entry>();
-  readonly #inFlight = new Map<string, Promise<Resolution>>();
+  /** Which other names' answers end at a name and type: what is said of it later holds for them too. */
+  readonly #aliases = new Map<string, Set<string>>();
+  readonly #failures: Failures;
+  readonly #inFlight = new Map<string, Flight>();
+  #renewing = 0;
   #bytes = 0;
-  readonly #counters = { hits: 0, misses: 0, coalesced: 0, evicted: 0 };
+  readonly #counters = {
+    hits: 0,
+    misses: 0,
+    coalesced: 0,
+    abandoned: 0,
+    renewals: 0,
+    renewalsFailed: 0,
+    stale: 0,
+    evicted: 0,
+  };
 
   constructor(inner: Lookup, config: CacheConfig = {}) {
     this.#inner = inner;
     this.#now = config.now ?? (() => performance.now());
     this.#wallClock = config.wallClock ?? Date.now;
     this.#maxBytes = config.maxBytes ?? MAX_BYTES;
+    this.#maxStaleMillis = 1000 * (config.maxStaleSeconds ?? 0);
+    this.#failures = new Failures(this.#now);
   }
 
-  /** The answer from the cache, or from behind it. */
-  lookup(name: Name, type: number): Promise<Resolution> {
+  /**
+   * The answer from the cache, or from behind it.
+   *
+   * When `signal` fires the caller gets a failure at once; the question itself is given up when the last of those who
+   * wait for it has gone.
+   */
+  lookup(name: Name, type: number, signal?: AbortSignal): Promise<Resolution> {
     const key = keyOf(name, type);
-    const cached = this.#fresh(key);
+    const cached = this.#hit(key, name, type) ?? this.#failures.get(key);
     if (cached !== undefined) {
       this.#counters.hits++;
       return Promise.resolve(cached);
     }
-    const pending = this.#inFlight.get(key);
-    if (pending !== undefined) {
-      this.#counters.coalesced++;
-      return pending;
-    }
-    this.#counters.misses++;
-    const flight: Promise<Resolution> = this.#inner.lookup(name, type).then(
-      resolution => this.#store(key, flight, resolution),
-      (error: unknown) => {
-        if (this.#inFlight.get(key) === flight) this.#inFlight.delete(key);
-        throw error;
-      },
-    );
-    this.#inFlight.set(key, flight);
-    return flight;
+    let flight = this.#inFlight.get(key);
+    if (flight === undefined) {
+      this.#counters.misses++;
+      flight = this.#begin(key, name, type, false);
+    } else this.#counters.coalesced++;
+    return signal === undefined ? this.#stay(flight) : this.#wait(flight, key, name, type, signal);
   }
 
-  /** The answer if it is in the cache and still good; asks nobody. */
-  peek(name: Name, type: number): Resolution | undefined {
-    return this.#fresh(keyOf(name, type));
+  /**
+   * What is known without asking anybody, failures apart: an answer that is still good, or one that was and may be
+   * shown as `stale`.
+   *
+   * Stale is only what DNSSEC proved, whose signatures are still in force, and of which nothing else was heard since:
+   * no more than whoever sits on the way could show us at this moment anyway, by sending old records again.
+   */
+  remembered(name: Name, type: number): Resolution | undefined {
+    const key = keyOf(name, type);
+    const fresh = this.#fresh(key);
+    if (fresh !== undefined) return fresh;
+    const entry = this.#entries.get(key);
+    if (entry === undefined || entry.contradicted || !mayBecomeStale(entry.resolution)) return undefined;
+    const overMillis = this.#ageMillis(entry) - entry.lifeMillis;
+    if (overMillis > this.#maxStaleMillis) return undefined;
+    if (!signaturesHold(entry.resolution, Math.floor(this.#wallClock() / 1000))) return undefined;
+    this.#counters.stale++;
+    this.#entries.delete(key);
+    this.#entries.set(key, entry);
+    return asStale(entry.resolution, Math.floor(overMillis / 1000));
   }
 
   /** Forgets all types of one name, also behind it; how many answers that were. What is in flight is delivered, not kept. */
@@ -107,26 +145,53 @@ export class CachedResolver {
     return this.#forget(() => true);
   }
 
+  /**
+   * Forgets every failure and bogus answer, and keeps none of those that are on their way: the network has changed, and
+   * what another one did says nothing. How many that were.
+   */
+  flushFailures(): number {
+    const keys = [...this.#failures.keys()];
+    for (const key of keys) this.#failures.delete(key);
+    this.#inFlight.clear();
+    return keys.length;
+  }
+
   counters(): Record<string, number> {
     return {
       ...this.#counters,
       entries: this.#entries.size,
+      failures: this.#failures.size,
       bytes: this.#bytes,
       inFlight: this.#inFlight.size,
     };
   }
 
-  #fresh(key: string): Resolution | undefined {
-    const entry = this.#entries.get(key);
-    if (entry === undefined) return undefined;
+  #hit(key: string, name: Name, type: number): Resolution | undefined {
+    const view = this.#fresh(key);
+    if (view === undefined) return undefined;
+    const entry = this.#entries.get(key)!;
     const now = this.#now();
-    const ageMillis = Math.max(now - entry.storedAt, this.#wallClock() - entry.storedAtWall);
-    if (ageMillis >= entry.lifeMillis) return undefined;
     if (now - entry.usedAt >= 1000) {
       // Within a second the order does not matter, and popular names stay cheap.
       entry.usedAt = now;
+      entry.uses++;
       this.#entries.delete(key);
       this.#entries.set(key, entry);
+    }
+    if (entry.uses >= POPULAR_USES && !entry.renewed && this.#renewing < MAX_RENEWALS) {
+      if (this.#ageMillis(entry) >= RENEWAL_SHARE * entry.lifeMillis) this.#renew(entry, key, name, type);
+    }
+    return view;
+  }
+
+  #fresh(key: string): Resolution | undefined {
+    const entry = this.#entries.get(key);
+    if (entry === undefined) return undefined;
+    const ageMillis = this.#ageMillis(entry);
+    if (ageMillis >= entry.lifeMillis) {
+      const overMillis = ageMillis - entry.lifeMillis;
+      if (overMillis > this.#maxStaleMillis || !mayBecomeStale(entry.resolution)) this.#remove(key);
+      return undefined;
     }
     const age = Math.floor(ageMillis / 1000);
     if (age !== entry.viewAge) {
@@ -136,41 +201,129 @@ export class CachedResolver {
     return entry.view;
   }
 
-  #store(key: string, flight: Promise<Resolution>, found: Resolution): Resolution {
-    const previous = this.#entries.get(key);
-    const failures = isFailure(found) ? (previous?.failures ?? 0) + 1 : 0;
-    const ttlSeconds = keepSeconds(found, failures);
-    const { resolution, bytes } = compacted(found, ttlSeconds);
+  #ageMillis(entry: Entry): number {
+    return Math.max(this.#now() - entry.storedAt, this.#wallClock() - entry.storedAtWall);
+  }
+
+  /** Once in an entry's life, and after whoever hit it has got his answer. */
+  #renew(entry: Entry, key: string, name: Name, type: number): void {
+    entry.renewed = true;
+    this.#renewing++;
+    this.#counters.renewals++;
+    setImmediate(() => {
+      const due = this.#entries.get(key) === entry && !this.#inFlight.has(key);
+      const renewal = due ? this.#stay(this.#begin(key, name, type, true)) : Promise.resolve();
+      renewal
+        .catch(() => {})
+        .finally(() => {
+          this.#renewing--;
+        });
+    });
+  }
+
+  #begin(key: string, name: Name, type: number, refresh: boolean): Flight {
+    const cancel = new AbortController();
+    const outcome = this.#inner.lookup(name, type, { signal: cancel.signal, refresh }).then(
+      resolution => this.#settle(key, flight, resolution),
+      (error: unknown) => {
+        if (this.#inFlight.get(key) === flight) this.#inFlight.delete(key);
+        throw error;
+      },
+    );
+    const flight: Flight = { outcome, waiters: 0, cancel };
+    this.#inFlight.set(key, flight);
+    return flight;
+  }
+
+  #stay(flight: Flight): Promise<Resolution> {
+    flight.waiters++;
+    return flight.outcome;
+  }
+
+  #wait(flight: Flight, key: string, name: Name, type: number, signal: AbortSignal): Promise<Resolution> {
+    flight.waiters++;
+    return new Promise((resolve, reject) => {
+      const leave = (): void => {
+        this.#counters.abandoned++;
+        resolve(abandoned(name, type));
+        if (--flight.waiters > 0) return;
+        if (this.#inFlight.get(key) === flight) this.#inFlight.delete(key);
+        flight.cancel.abort();
+      };
+      if (signal.aborted) return leave();
+      signal.addEventListener('abort', leave, { once: true });
+      flight.outcome.finally(() => signal.removeEventListener('abort', leave)).then(resolve, reject);
+    });
+  }
+
+  #settle(key: string, flight: Flight, found: Resolution): Resolution {
     // Flushed while it was under way: those who wait get it, those who come later do not.
-    if (this.#inFlight.get(key) !== flight) return resolution;
-    this.#inFlight.delete(key);
+    const current = this.#inFlight.get(key) === flight;
+    if (current) this.#inFlight.delete(key);
+    if (found.transient) return found;
+    if (isFailure(found)) return current ? this.#keepFailure(key, found) : found;
+    return this.#keep(key, found, current);
+  }
+
+  /** A failure ends nothing that is still good, and bars what is over from being shown when it contradicts it. */
+  #keepFailure(key: string, found: Resolution): Resolution {
+    const entry = this.#entries.get(key);
+    if (entry !== undefined && found.verdict === 'bogus') entry.contradicted = true;
+    if (this.#fresh(key) === undefined) return this.#failures.keep(key, found);
+    this.#counters.renewalsFailed++;
+    return found;
+  }
+
+  #keep(key: string, found: Resolution, current: boolean): Resolution {
+    const ttlSeconds = lifeSeconds(found);
+    const { resolution, bytes } = compacted(found, ttlSeconds);
+    if (!current) return resolution;
+    this.#failures.delete(key);
     this.#remove(key);
+    this.#contradict(resolution);
     if (ttlSeconds === 0) return resolution;
     const now = this.#now();
-    const total = bytes + ENTRY_OCTETS + 2 * key.length;
-    this.#entries.set(key, {
+    this.#put(key, {
       resolution,
       storedAt: now,
       storedAtWall: this.#wallClock(),
       lifeMillis: ttlSeconds * 1000,
-      bytes: total,
-      failures,
+      bytes: bytes + 2 * key.length,
       usedAt: now,
+      uses: 0,
+      renewed: false,
+      contradicted: false,
       view: resolution,
       viewAge: 0,
     });
-    this.#bytes += total;
+    return resolution;
+  }
+
+  #put(key: string, entry: Entry): void {
+    this.#entries.set(key, entry);
+    this.#bytes += entry.bytes;
+    const end = endOf(entry.resolution);
+    if (end !== key) this.#aliases.set(end, (this.#aliases.get(end) ?? new Set()).add(key));
     for (const oldest of this.#entries.keys()) {
       if (this.#bytes <= this.#maxBytes) break;
       this.#remove(oldest);
       this.#counters.evicted++;
     }
-    return resolution;
+  }
+
+  /** What is said now of a canonical name ends what was said otherwise, to whatever name: that is never stale. */
+  #contradict(newer: Resolution): void {
+    const end = endOf(newer);
+    for (const key of [end, ...(this.#aliases.get(end) ?? [])]) {
+      const entry = this.#entries.get(key);
+      if (entry !== undefined && !saysTheSame(entry.resolution, newer)) entry.contradicted = true;
+    }
   }
 
   #forget(which: (key: string) => boolean): number {
     for (const key of this.#inFlight.keys()) if (which(key)) this.#inFlight.delete(key);
     let forgotten = 0;
+    for (const key of [...this.#failures.keys()]) if (which(key) && this.#failures.delete(key)) forgotten++;
     for (const key of [...this.#entries.keys()]) {
       if (!which(key)) continue;
       this.#remove(key);
@@ -184,6 +337,9 @@ export class CachedResolver {
     if (entry === undefined) return;
     this.#entries.delete(key);
     this.#bytes -= entry.bytes;
+    const end = endOf(entry.resolution);
+    const aliases = this.#aliases.get(end);
+    if (aliases?.delete(key) && aliases.size === 0) this.#aliases.delete(end);
   }
 }
 
@@ -192,85 +348,23 @@ function keyOf(name: Name, type: number): string {
   return name.key + String.fromCharCode(type);
 }
 
-function isFailure({ outcome, verdict }: Resolution): boolean {
-  return outcome === 'failure' || verdict === 'bogus' || verdict === 'indeterminate';
+/** Of the name and type that the answer is really about. */
+function endOf({ canonicalName, question }: Resolution): string {
+  return keyOf(canonicalName, question.type);
 }
 
-/** How long to keep it; 0: not at all. */
-function keepSeconds(found: Resolution, failures: number): number {
-  if (failures > 0) return FAILURE_TTL_SECONDS[Math.min(failures, FAILURE_TTL_SECONDS.length) - 1]!;
-  let seconds = Math.min(found.ttlSeconds, MAX_TTL_SECONDS);
-  for (const { ttlSeconds } of found.answer) seconds = Math.min(seconds, ttlSeconds);
-  if (found.outcome !== 'positive') {
-    const soa = found.authority.find(({ type }) => type === TYPE.SOA);
-    // RFC 2308 section 5: without SOA there is nothing that says how long.
-    if (soa === undefined) return 0;
-    seconds = Math.min(seconds, MAX_NEGATIVE_TTL_SECONDS, soa.ttlSeconds, soaMinimum(soa));
-  }
-  return Math.max(0, Math.floor(seconds));
-}
-
-/** The last of SOA's fields (RFC 1035 section 3.3.13). */
-function soaMinimum({ rdatas }: Rrset): number {
-  const rdata = rdatas[0];
-  if (rdata === undefined || rdata.length < 22) return 0;
-  return new DataView(rdata.buffer, rdata.byteOffset, rdata.byteLength).getUint32(rdata.length - 4);
-}
-
-/** Roughly what V8 takes for an entry, an RRset with its name, and one view of octets. */
-const ENTRY_OCTETS = 500;
-const RRSET_OCTETS = 350;
-const VIEW_OCTETS = 120;
-
-/** A frozen copy whose RDATA share one buffer of exact size, so that no message is kept alive by a few of its octets. */
-function compacted(found: Resolution, ttlSeconds: number): { resolution: Resolution; bytes: number } {
-  let octets = 0;
-  let views = 0;
-  for (const rrset of [...found.answer, ...found.authority]) {
-    for (const rdata of rrset.rdatas) octets += rdata.length;
-    for (const rdata of rrset.signatures) octets += rdata.length;
-    views += rrset.rdatas.length + rrset.signatures.length;
-  }
-  const buffer = new Uint8Array(octets);
-  let at = 0;
-  const copy = (rdata: Uint8Array): Uint8Array => {
-    buffer.set(rdata, at);
-    at += rdata.length;
-    return buffer.subarray(at - rdata.length, at);
+/** What those get who leave; it goes nowhere. */
+function abandoned(name: Name, type: number): Resolution {
+  return {
+    question: { name, type },
+    rcode: RCODE.SERVFAIL,
+    verdict: 'indeterminate',
+    ede: { code: EDE.OTHER, text: 'nobody waits any more' },
+    answer: [],
+    authority: [],
+    canonicalName: name,
+    outcome: 'failure',
+    ttlSeconds: 0,
+    transient: true,
   };
-  const copyRrset = (rrset: Rrset): Rrset =>
-    Object.freeze({
-      name: rrset.name,
-      type: rrset.type,
-      class: rrset.class,
-      ttlSeconds: ttlSeconds === 0 ? rrset.ttlSeconds : Math.min(rrset.ttlSeconds, ttlSeconds),
-      rdatas: freezeArray(rrset.rdatas.map(copy)),
-      signatures: freezeArray(rrset.signatures.map(copy)),
-    });
-  const resolution: Resolution = Object.freeze({
-    ...found,
-    question: Object.freeze({ ...found.question }),
-    answer: freezeArray(found.answer.map(copyRrset)),
-    authority: freezeArray(found.authority.map(copyRrset)),
-    ttlSeconds: ttlSeconds === 0 ? found.ttlSeconds : ttlSeconds,
-  });
-  const rrsets = found.answer.length + found.authority.length;
-  return { resolution, bytes: octets + rrsets * RRSET_OCTETS + views * VIEW_OCTETS };
-}
-
-/** The same, `age` seconds later. */
-function aged(resolution: Resolution, age: number): Resolution {
-  const later = (rrset: Rrset): Rrset =>
-    Object.freeze({ ...rrset, ttlSeconds: Math.max(0, rrset.ttlSeconds - age) });
-  return Object.freeze({
-    ...resolution,
-    answer: freezeArray(resolution.answer.map(later)),
-    authority: freezeArray(resolution.authority.map(later)),
-    ttlSeconds: resolution.ttlSeconds - age,
-  });
-}
-
-/** Frozen at run time; the type stays that of the contract. */
-function freezeArray<T>(array: T[]): T[] {
-  return Object.freeze(array) as T[];
 }

@@ -16,7 +16,7 @@ import { type Kept, Keeper } from './keeper.ts';
 import { type KeptAnswers, NOTHING_KEPT } from './kept.ts';
 import { recallCut } from './recall.ts';
 import { isUsableKey, verifyRrset } from './signature.ts';
-import type { Exchange } from './types.ts';
+import { type Exchange, wasNotAsked } from './types.ts';
 import type { Work } from './work.ts';
 
 /**
@@ -342,6 +342,8 @@ export class ChainOfTrust {
         text: `more than ${work.limits.records} records of the chain of trust`,
       };
     } catch (error) {
+      // A second opinion that could not be asked for leaves the first as it is.
+      if (attempt === 0 && wasNotAsked(error)) throw error;
       return { code: EDE.NETWORK_ERROR, text: error instanceof Error ? error.message : String(error) };
     }
   }

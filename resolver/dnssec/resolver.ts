@@ -9,7 +9,7 @@ import { ChainOfTrust } from './chain.ts';
 import { MessageJudge, rank, type Step } from './judge.ts';
 import { type KeptAnswers, NOTHING_KEPT } from './kept.ts';
 import { recall } from './recall.ts';
-import type { Exchange, Resolution, Verdict } from './types.ts';
+import { type Exchange, type Resolution, type Verdict, wasNotAsked } from './types.ts';
 import { DEFAULT_LIMITS, type Limits, Work, WorkExceeded } from './work.ts';
 
 export type ValidatingResolverOptions = {
@@ -83,6 +83,9 @@ export class ValidatingResolver {
     } catch (error) {
       const text = error instanceof Error ? error.message : String(error);
       if (error instanceof WorkExceeded) return progress.ended('bogus', { code: EDE.DNSSEC_BOGUS, text });
+      if (wasNotAsked(error)) {
+        return { ...progress.ended('indeterminate', { code: EDE.NETWORK_ERROR, text }), transient: true };
+      }
       return progress.ended('indeterminate', { code: EDE.OTHER, text: `internal error: ${text}` });
     }
   }
@@ -162,6 +165,8 @@ export class ValidatingResolver {
       const text = `upstream answered ${rcodeToText(rcode)} for ${typeToText(type)} of ${name.toText()}`;
       return { code: EDE.NO_REACHABLE_AUTHORITY, text };
     } catch (error) {
+      // A second opinion that could not be asked for leaves the first as it is.
+      if (attempt === 0 && wasNotAsked(error)) throw error;
       return { code: EDE.NETWORK_ERROR, text: error instanceof Error ? error.message : String(error) };
     }
   }

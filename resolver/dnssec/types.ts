@@ -20,6 +20,8 @@ export type Verdict = 'secure' | 'insecure' | 'bogus' | 'indeterminate';
  * `outcome` `failure`: the upstream gave nothing to judge (timeout, SERVFAIL, …): verdict indeterminate, or bogus when
  * what is missing belongs to the chain of trust.
  * `ttlSeconds`: how long the whole may be kept; signature lifetimes are already counted in.
+ * `transient`: a failure of our own (too much to do, nobody waits): it says nothing of the name and is not remembered.
+ * `stale`: its time is over, and nobody could be asked again (RFC 8767); only the cache says so.
  */
 export type Resolution = {
   question: { name: Name; type: number };
@@ -32,6 +34,8 @@ export type Resolution = {
   canonicalName: Name;
   outcome: 'positive' | 'nodata' | 'nxdomain' | 'failure';
   ttlSeconds: number;
+  transient?: true;
+  stale?: true;
 };
 
 /** What the validator asks. `attempt` 1 wants another server than attempt 0 had: the first answer was bogus. */
@@ -39,3 +43,9 @@ export type UpstreamQuestion = { name: Name; type: number; attempt?: number };
 
 /** Asks upstream with RD, CD and DO set, and resolves with a message whose question is the one asked. Rejects when there is no answer. */
 export type Exchange = (question: UpstreamQuestion, signal?: AbortSignal) => Promise<Message>;
+
+/** Whether an Exchange rejected because it asked nobody: too much to do, or nobody waits any more. */
+export function wasNotAsked(error: unknown): boolean {
+  const code = error instanceof Error && 'code' in error ? error.code : undefined;
+  return code === 'overload' || code === 'aborted';
+}

@@ -14,7 +14,7 @@ import { Name } from '../../resolver/dns/name.ts';
 import { type Rrset, recordsOf } from '../../resolver/dns/rrset.ts';
 import { RCODE, TYPE } from '../../resolver/dns/types.ts';
 import { parseTrustAnchors } from '../../resolver/dnssec/anchors.ts';
-import { CachedResolver, type Lookup } from '../../resolver/cache/answers.ts';
+import { CachedResolver } from '../../resolver/cache/answers.ts';
 import { RrsetCache } from '../../resolver/cache/rrsets.ts';
 import { ValidatingResolver } from '../../resolver/dnssec/resolver.ts';
 import type { Exchange, Resolution } from '../../resolver/dnssec/types.ts';
@@ -128,7 +128,7 @@ export function answerFrom(query: Message, resolution: Resolution): Message {
   };
 }
 
-function serve(resolver: Lookup, address: string, port: number): void {
+function serve(resolver: CachedResolver, address: string, port: number): void {
   const answer = async (bytes: Uint8Array, maxBytes: (query: Message) => number): Promise<Uint8Array> => {
     const query = parseMessage(bytes);
     const { name, type } = query.questions[0]!;
