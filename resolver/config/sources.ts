@@ -36,7 +36,7 @@ export type Sources = {
 /** A YAML file read: its tree and the line and column of each key path. Throws ConfigurationError. */
 export function readYaml(file: string, content: string): Sources {
   const lines = new LineCounter();
-  const document = parseDocument(content, { lineCounter: lines, prettyErrors: false });
+  const document = parseDocument(content, { lineCounter: lines, prettyErrors: false, logLevel: 'error' });
   const at = (offset: number) => {
     const { line, col } = lines.linePos(offset);
     return `${file}:${line}:${col}`;

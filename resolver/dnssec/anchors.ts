@@ -53,6 +53,6 @@ function parseLine(
     if (!/^([0-9a-f]{2})+$/i.test(data)) return undefined;
     return { name, type: TYPE.DS, rdata: Uint8Array.of(...head, ...Buffer.from(data, 'hex')) };
   }
-  if (type !== 'DNSKEY' || !/^[A-Za-z0-9+/]+={0,2}$/.test(data)) return undefined;
+  if (type !== 'DNSKEY' || !/^[A-Za-z0-9+/]{2,}={0,2}$/.test(data)) return undefined;
   return { name, type: TYPE.DNSKEY, rdata: Uint8Array.of(...head, ...Buffer.from(data, 'base64')) };
 }
