@@ -88,6 +88,7 @@ export class XfrmDataPlane {
   readonly blocks: XfrmBlocks;
   readonly #pairs = new Map<string, Pair>();
   readonly #children = new Map<number, { child: Installed; pair: Pair }>();
+  readonly #childOfSa = new Map<string, number>();
   readonly #exemptions = new Map<string, Exemption & { index: number }>();
 
   constructor(xfrm: XfrmVerbs, options: DataPlaneOptions = {}) {
@@ -166,7 +167,7 @@ export class XfrmDataPlane {
       );
       if (known) {
         known.children.add(child);
-        this.#children.set(child.id, { child, pair: known });
+        this.#remember(child, known);
         return;
       }
       const pair: Pair = {
@@ -187,7 +188,7 @@ export class XfrmDataPlane {
         () => this.#xfrm.removePolicy({ direction: 'out', index: pair.outIndex }),
       );
       this.#pairs.set(key, pair);
-      this.#children.set(child.id, { child, pair });
+      this.#remember(child, pair);
     } catch (error) {
       for (const back of undo.reverse()) undone(back);
       throw error;
@@ -214,6 +215,7 @@ export class XfrmDataPlane {
     }
     pair.children.delete(child);
     this.#children.delete(childId);
+    for (const sa of [child.inbound, child.outbound]) this.#childOfSa.delete(saKey(sa));
     gone(() => this.#xfrm.removeSa(child.outbound));
     gone(() => this.#xfrm.removeSa(child.inbound));
     this.#marks.giveBackReqid(child.outReqid);
@@ -262,11 +264,7 @@ export class XfrmDataPlane {
 
   /** The child that an SA belongs to, either way; for events that name an SA. */
   childOf(sa: SaId): number | undefined {
-    const key = saKey(sa);
-    for (const { child } of this.#children.values()) {
-      if (saKey(child.inbound) === key || saKey(child.outbound) === key) return child.id;
-    }
-    return undefined;
+    return this.#childOfSa.get(saKey(sa));
   }
 
   /** A child's SAs follow the NAT before its peer to another port; false when they cannot. */
@@ -349,6 +347,7 @@ export class XfrmDataPlane {
     }
     this.#pairs.clear();
     this.#children.clear();
+    this.#childOfSa.clear();
     this.#exemptions.clear();
     this.blocks.clear();
     return refusals;
@@ -372,6 +371,11 @@ export class XfrmDataPlane {
       described: [...policies.map(describePolicy), ...sas.map(describeSa)],
       blocked: blocked.filter(remote => remote !== undefined),
     };
+  }
+
+  #remember(child: Installed, pair: Pair): void {
+    this.#children.set(child.id, { child, pair });
+    for (const sa of [child.inbound, child.outbound]) this.#childOfSa.set(saKey(sa), child.id);
   }
 
   #installExemption(exemption: Exemption): void {

@@ -1,13 +1,22 @@
-/** What the kernel tells by itself: ACQUIRE, EXPIRE, POLEXPIRE and MAPPING, decoded. */
+/** What the kernel tells: ACQUIRE, EXPIRE, POLEXPIRE, MAPPING, and what others did to SAs and policies, decoded. */
 import { constants } from 'node:os';
 import { KernelError } from './error.ts';
 import { native } from './native/binding.ts';
 import { NETLINK_XFRM, type NetlinkMessage, openNetlink, parseAttributes, parseMessages } from './netlink.ts';
 import {
   XFRM_MSG_ACQUIRE,
+  XFRM_MSG_DELPOLICY,
+  XFRM_MSG_DELSA,
   XFRM_MSG_EXPIRE,
+  XFRM_MSG_FLUSHPOLICY,
+  XFRM_MSG_FLUSHSA,
   XFRM_MSG_MAPPING,
+  XFRM_MSG_NEWPOLICY,
+  XFRM_MSG_NEWSA,
   XFRM_MSG_POLEXPIRE,
+  XFRM_MSG_UPDPOLICY,
+  XFRM_MSG_UPDSA,
+  XFRMA_POLICY,
   XFRMA_TMPL,
 } from './xfrm-messages.ts';
 import {
@@ -57,6 +66,12 @@ export type KernelEvent =
       oldPort: number;
       newPort: number;
     }
+  /** Somebody else removed or replaced an SA. */
+  | { kind: 'saChanged'; spi: number; destination: Uint8Array; protocol: number }
+  /** Somebody else removed or replaced a policy. */
+  | { kind: 'policyChanged'; index: number; direction: Direction }
+  /** Somebody else removed all SAs, or all policies: compare with a dump. */
+  | { kind: 'flushed'; what: 'sas' | 'policies' }
   /** Events were lost (ENOBUFS): compare with a dump. */
   | { kind: 'overflow' };
 
@@ -68,6 +83,8 @@ export type Events = {
 
 const XFRMNLGRP_ACQUIRE = 1;
 const XFRMNLGRP_EXPIRE = 2;
+const XFRMNLGRP_SA = 3;
+const XFRMNLGRP_POLICY = 4;
 const XFRMNLGRP_MAPPING = 8;
 const RECEIVE_SIZE = 32 * 1024;
 /** The kernel's default holds 201 events; this some ten thousand. */
@@ -75,13 +92,23 @@ const DEFAULT_BUFFER_OCTETS = 8 * 1024 * 1024;
 /** Datagrams read in one turn, so that a flood of events does not keep DNS waiting. */
 const READS_PER_TURN = 256;
 
-/** Listens until closed, and keeps the process alive as long. Throws KernelError where it cannot. */
+/** What there is nothing to say of: what somebody adds takes nothing from us. */
+const ADDED = new Set([XFRM_MSG_NEWSA, XFRM_MSG_NEWPOLICY]);
+
+/**
+ * Listens until closed, and keeps the process alive as long. Throws KernelError where it cannot.
+ *
+ * `own`: port ids of our sockets (`Xfrm.portId`), whose requests are not told of.
+ */
 export function openEvents(
   handler: (event: KernelEvent) => void,
-  receiveBufferOctets: number = DEFAULT_BUFFER_OCTETS,
+  {
+    own = [],
+    receiveBufferOctets = DEFAULT_BUFFER_OCTETS,
+  }: { own?: readonly number[]; receiveBufferOctets?: number } = {},
 ): Events {
   const calls = native();
-  const groups = [XFRMNLGRP_ACQUIRE, XFRMNLGRP_EXPIRE, XFRMNLGRP_MAPPING];
+  const groups = [XFRMNLGRP_ACQUIRE, XFRMNLGRP_EXPIRE, XFRMNLGRP_SA, XFRMNLGRP_POLICY, XFRMNLGRP_MAPPING];
   const mask = groups.reduce((bits, group) => bits | (1 << (group - 1)), 0);
   const fd = openNetlink(calls, NETLINK_XFRM, mask, receiveBufferOctets);
   const into = new Uint8Array(RECEIVE_SIZE);
@@ -98,6 +125,7 @@ export function openEvents(
         const { messages, malformed } = parseMessages(into.subarray(0, length));
         dropped += malformed;
         for (const message of messages) {
+          if (ADDED.has(message.type) || own.includes(message.portId)) continue;
           const event = parseEvent(message);
           if (event) handler(event);
           else dropped++;
@@ -134,6 +162,16 @@ export function parseEvent(message: NetlinkMessage): KernelEvent | undefined {
       return parsePolicyExpire(message.payload);
     case XFRM_MSG_MAPPING:
       return parseMapping(message.payload);
+    case XFRM_MSG_DELSA:
+    case XFRM_MSG_UPDSA:
+      return parseSaChange(message);
+    case XFRM_MSG_DELPOLICY:
+    case XFRM_MSG_UPDPOLICY:
+      return parsePolicyChange(message);
+    case XFRM_MSG_FLUSHSA:
+      return { kind: 'flushed', what: 'sas' };
+    case XFRM_MSG_FLUSHPOLICY:
+      return { kind: 'flushed', what: 'policies' };
     default:
       return undefined;
   }
@@ -216,4 +254,21 @@ function parseMapping(payload: Uint8Array): KernelEvent | undefined {
     oldPort: view.getUint16(60, false),
     newPort: view.getUint16(62, false),
   };
+}
+
+/* XFRM_MSG_DELSA: struct xfrm_usersa_id, XFRM_MSG_UPDSA: struct xfrm_usersa_info; and attributes. */
+function parseSaChange({ type, payload }: NetlinkMessage): KernelEvent | undefined {
+  if (payload.length < (type === XFRM_MSG_DELSA ? SIZE.saId : SIZE.saInfo)) return undefined;
+  const sa = type === XFRM_MSG_DELSA ? parseSaId(payload, 0) : parseSaInfo(payload);
+  if (!sa) return undefined;
+  const { spi, destination, protocol } = sa;
+  return { kind: 'saChanged', spi, destination, protocol };
+}
+
+/* XFRM_MSG_DELPOLICY: struct xfrm_userpolicy_id and XFRMA_POLICY, XFRM_MSG_UPDPOLICY: struct xfrm_userpolicy_info. */
+function parsePolicyChange({ type, payload }: NetlinkMessage): KernelEvent | undefined {
+  const info =
+    type === XFRM_MSG_DELPOLICY ? parseAttributes(payload, SIZE.policyId)?.get(XFRMA_POLICY) : payload;
+  const policy = info && parsePolicyInfo(info);
+  return policy && { kind: 'policyChanged', index: policy.index, direction: policy.direction };
 }

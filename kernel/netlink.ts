@@ -37,13 +37,22 @@ const DUMP_TRIES = 5;
 
 export type Attribute = { type: number; value: Uint8Array };
 
-export type NetlinkMessage = { type: number; flags: number; sequence: number; payload: Uint8Array };
+/** `portId`: the socket whose request this answers or tells of; 0 where the kernel acted by itself. */
+export type NetlinkMessage = {
+  type: number;
+  flags: number;
+  sequence: number;
+  portId: number;
+  payload: Uint8Array;
+};
 
 /** A request socket: each verb is answered before it returns, because the kernel works through a request in send(2). */
 export class NetlinkSocket {
   readonly #native: Native;
   readonly #fd: number;
   readonly #into = new Uint8Array(RECEIVE_SIZE);
+  /** Every request names it, so that what the kernel tells everybody of it can be told from what others did. */
+  readonly portId: number;
   #sequence = 0;
   #closed = false;
   /** Datagrams and messages dropped: from a process instead of the kernel, too long, malformed, or of an older request. */
@@ -52,6 +61,9 @@ export class NetlinkSocket {
   constructor(protocol: number, groups = 0) {
     this.#native = native();
     this.#fd = openNetlink(this.#native, protocol, groups);
+    const address = new Uint8Array(12);
+    accepted('getsockname(AF_NETLINK)', this.#native.getsockname(this.#fd, address));
+    this.portId = viewOf(address).getUint32(4, true);
   }
 
   /** Sends one request and waits for its acknowledgement; the answer's message where the verb has one. */
@@ -103,7 +115,8 @@ export class NetlinkSocket {
   #send(verb: string, type: number, flags: number, body: Uint8Array): number {
     if (this.#closed) throw new KernelError(verb, constants.errno.EBADF, 'the netlink socket is closed');
     this.#sequence = (this.#sequence + 1) >>> 0;
-    accepted(verb, this.#native.send(this.#fd, composeMessage(type, flags, this.#sequence, body)));
+    const message = composeMessage(type, flags, this.#sequence, body, this.portId);
+    accepted(verb, this.#native.send(this.#fd, message));
     return this.#sequence;
   }
 
@@ -153,7 +166,13 @@ export function openNetlink(calls: Native, protocol: number, groups: number, rec
 }
 
 /** struct nlmsghdr { u32 len; u16 type; u16 flags; u32 seq; u32 pid; } and the body, padded to 4. */
-export function composeMessage(type: number, flags: number, sequence: number, body: Uint8Array): Uint8Array {
+export function composeMessage(
+  type: number,
+  flags: number,
+  sequence: number,
+  body: Uint8Array,
+  portId = 0,
+): Uint8Array {
   const length = HEADER_SIZE + body.length;
   const message = new Uint8Array(aligned(length));
   const view = new DataView(message.buffer);
@@ -161,6 +180,7 @@ export function composeMessage(type: number, flags: number, sequence: number, bo
   view.setUint16(4, type, true);
   view.setUint16(6, flags, true);
   view.setUint32(8, sequence, true);
+  view.setUint32(12, portId, true);
   message.set(body, HEADER_SIZE);
   return message;
 }
@@ -197,6 +217,7 @@ export function parseMessages(datagram: Uint8Array): { messages: NetlinkMessage[
         type,
         flags: view.getUint16(at + 6, true),
         sequence: view.getUint32(at + 8, true),
+        portId: view.getUint32(at + 12, true),
         payload: datagram.subarray(at + HEADER_SIZE, at + length),
       });
     }

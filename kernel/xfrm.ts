@@ -53,6 +53,11 @@ export class Xfrm {
     return new Xfrm(new NetlinkSocket(NETLINK_XFRM));
   }
 
+  /** For `openEvents`, which has no need to tell what we did ourselves. */
+  get portId(): number {
+    return this.#socket.portId;
+  }
+
   /** Messages of the kernel that could not be read and were dropped. */
   get dropped(): number {
     return this.#socket.dropped + this.#malformed;

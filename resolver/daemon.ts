@@ -14,7 +14,7 @@ import { XfrmDataPlane } from '../kernel/dataplane.ts';
 import { type Events, type KernelEvent, openEvents } from '../kernel/events.ts';
 import { probeKernel } from '../kernel/probe.ts';
 import { Routes } from '../kernel/route.ts';
-import { isOurReqid } from '../kernel/marks.ts';
+import { isOurIndex, isOurReqid } from '../kernel/marks.ts';
 import { openUdp } from '../kernel/sockets.ts';
 import { KernelError, Xfrm } from '../kernel/xfrm.ts';
 import { formatSocketAddress, type IpAddress, parseIpAddress } from './address.ts';
@@ -317,6 +317,7 @@ function openSealing(options: {
   undo.push(() => ike.close());
   const events: Events = openEvents(
     guarded(fail, event => onKernelEvent(event, { plane, negotiator, log, resync })),
+    { own: [xfrm.portId] },
   );
   undo.push(() => events.close());
   const stop = async (): Promise<void> => {
@@ -401,6 +402,17 @@ function onKernelEvent(
       // A policy of ours without its SA: somebody removed it, and packets are being dropped.
       if (isOurReqid(event.reqid)) resync('a policy of ours met no SA');
       return;
+    case 'flushed':
+      resync(`somebody flushed all ${event.what}`);
+      return;
+    case 'policyChanged':
+      if (isOurIndex(event.index)) resync('somebody changed a policy of ours');
+      return;
+    case 'saChanged': {
+      const childId = plane.childOf(event);
+      if (childId !== undefined) negotiator.close(childId, 'somebody changed its SA in the kernel');
+      return;
+    }
     case 'expire': {
       const childId = event.hard ? plane.childOf(event) : undefined;
       if (childId !== undefined) negotiator.close(childId, 'its SA expired');

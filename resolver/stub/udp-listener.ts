@@ -28,7 +28,7 @@ export class UdpListener {
   readonly #access: AccessList;
   readonly #kept: KeptResponses;
   readonly #receive: ReceiveDatagram;
-  readonly #counters = { udp: 0, kept: 0, dropped: 0 };
+  readonly #counters = { udp: 0, dropped: 0 };
 
   /** Opens the socket; an error of the system carries `code`, `syscall`, `address` and `port`. */
   constructor(
@@ -81,7 +81,6 @@ export class UdpListener {
     if (this.#access.allowsAt(socket.senders, socket.senderAt(i), this.#family)) {
       const octets = this.#kept.answer(socket.payload, at, length, 'udp');
       if (octets > 0) {
-        this.#counters.kept++;
         socket.answer(i, octets);
         return;
       }

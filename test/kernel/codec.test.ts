@@ -18,7 +18,13 @@ import { composePolicy, composeSa, parsePolicy, parseSa } from '../../kernel/xfr
 import { bytes, policy, sa } from './arbitraries.ts';
 
 const XFRM_TYPES = Array.from({ length: 30 }, (_, i) => 16 + i);
-const asMessage = (payload: Uint8Array, type = 16, flags = 0) => ({ type, flags, sequence: 1, payload });
+const asMessage = (payload: Uint8Array, type = 16, flags = 0) => ({
+  type,
+  flags,
+  sequence: 1,
+  portId: 0,
+  payload,
+});
 
 test('messages and attributes come back as they were composed', () => {
   const attribute = fc.record({

@@ -210,6 +210,44 @@ if (inOwnNamespace(import.meta.url)) {
     xfrm.close();
   });
 
+  test('what others do to policies is told, what we do ourselves is not', async () => {
+    const [xfrm, other] = [Xfrm.open(), Xfrm.open()];
+    assert.notEqual(xfrm.portId, other.portId);
+    const seen: KernelEvent[] = [];
+    const flushed = Promise.withResolvers<void>();
+    const events = openEvents(
+      event => {
+        seen.push(event);
+        if (event.kind === 'flushed') flushed.resolve();
+      },
+      { own: [xfrm.portId] },
+    );
+    for (const [last, index] of [
+      [8, 0x48000009],
+      [9, 0x48000011],
+      [10, 0x48000019],
+    ] as const)
+      xfrm.installPolicy(policy(last, index));
+    xfrm.removePolicy({ direction: 'out', index: 0x48000009 });
+    other.removePolicy({ direction: 'out', index: 0x48000011 });
+    other.updatePolicy({ ...policy(10, 0x48000019), action: 'block' });
+    other.installPolicy(policy(11, 0x48000021));
+    ip('xfrm', 'policy', 'flush');
+    await flushed.promise;
+    assert.deepEqual(
+      seen.filter(({ kind }) => kind !== 'expire'),
+      [
+        { kind: 'policyChanged', index: 0x48000011, direction: 'out' },
+        { kind: 'policyChanged', index: 0x48000019, direction: 'out' },
+        { kind: 'flushed', what: 'policies' },
+      ],
+    );
+    assert.equal(events.dropped, 0);
+    events.close();
+    xfrm.close();
+    other.close();
+  });
+
   test('POLEXPIRE tells of a policy’s end', async () => {
     const xfrm = Xfrm.open();
     const event = await new Promise<KernelEvent>(resolve => {
@@ -235,10 +273,13 @@ if (inOwnNamespace(import.meta.url)) {
     const xfrm = Xfrm.open();
     const seen: KernelEvent[] = [];
     let wake = () => {};
-    const events = openEvents(event => {
-      seen.push(event);
-      wake();
-    }, 4096);
+    const events = openEvents(
+      event => {
+        seen.push(event);
+        wake();
+      },
+      { receiveBufferOctets: 4096 },
+    );
     const until = async (done: () => boolean) => {
       while (!done()) await new Promise<void>(resolve => (wake = resolve));
     };

@@ -33,6 +33,15 @@ async function reach(name: string): Promise<string> {
   return tried!.error ? `${tried!.stage}: ${tried!.error}` : 'reached';
 }
 
+/** Asks as an app does until answers come from kept bytes; then the next one would too, if nothing forbade it. */
+async function keepBytes(): Promise<string> {
+  const used = async () => (await holdfast.control.status()).counters['stub.kept.used'] ?? 0;
+  const before = await used();
+  const question = ['bank.example', 'A'];
+  await on('alice', ['dig', '+noedns', '+short', ...question, ...question, ...question]);
+  return (await used()) > before ? 'kept' : 'asked each time';
+}
+
 told.sealed = await ask();
 told.byAddress = await go();
 
@@ -48,9 +57,16 @@ const ping = (source: string) => on('alice', ['ping', '-c', '1', '-W', '1', '-I'
 told.fromSealed = String((await ping('10.9.0.1')).status);
 told.fromOther = String((await ping('10.9.0.201')).status);
 
-await on('alice', ['ip', 'xfrm', 'state', 'flush']);
-await new Promise(resolve => setTimeout(resolve, 1_200));
-told.askedAfterFlush = await ask();
+// Whatever somebody does to our SAs and policies: the very next question negotiates anew, however often it was answered.
+for (const [what, ...words] of [
+  ['Removal', 'state', 'deleteall', 'dst', bank],
+  ['Flush', 'state', 'flush'],
+  ['PolicyFlush', 'policy', 'flush'],
+] as const) {
+  told[`before${what}`] = await keepBytes();
+  await on('alice', ['ip', 'xfrm', ...words]);
+  told[`askedAfter${what}`] = await ask();
+}
 
 await holdfast.stop('SIGKILL');
 told.afterKill = await go();
