@@ -340,12 +340,7 @@ function prepare(calls: Native, fd: number, options: UdpOptions): void {
   };
   buffer('SO_RCVBUF', SO_RCVBUFFORCE, SO_RCVBUF, options.receiveBufferOctets);
   buffer('SO_SNDBUF', SO_SNDBUFFORCE, SO_SNDBUF, options.sendBufferOctets);
-  if (options.bypassPolicy) {
-    const [level, name] = options.family === 4 ? [SOL_IP, IP_XFRM_POLICY] : [SOL_IPV6, IPV6_XFRM_POLICY];
-    for (const direction of ['in', 'out'] as const) {
-      set(`XFRM_POLICY bypass ${direction}`, level, name, bypass(options.family, direction));
-    }
-  }
+  if (options.bypassPolicy) passInClear(calls, fd, options.family);
   if (options.udpEncap) set('UDP_ENCAP', SOL_UDP, UDP_ENCAP, UDP_ENCAP_ESPINUDP);
   const address = options.address ?? new Uint8Array(options.family === 4 ? 4 : 16);
   const at = sockaddr(options.family, address, options.port ?? 0, options.scope ?? 0);
@@ -355,6 +350,15 @@ function prepare(calls: Native, fd: number, options: UdpOptions): void {
 /** Memory that the system hands out only where it is touched. A plain Uint8Array: its `slice` copies, a Buffer's does not. */
 function uninitialised(octets: number): Uint8Array {
   return new Uint8Array(Buffer.allocUnsafeSlow(octets).buffer);
+}
+
+/** This socket's packets pass in clear both ways, whatever policy covers them. */
+export function passInClear(calls: Native, fd: number, family: 4 | 6): void {
+  const [level, name] = family === 4 ? [SOL_IP, IP_XFRM_POLICY] : [SOL_IPV6, IPV6_XFRM_POLICY];
+  for (const direction of ['in', 'out'] as const) {
+    const set = calls.setsockopt(fd, level, name, bypass(family, direction));
+    accepted(`XFRM_POLICY bypass ${direction}`, set);
+  }
 }
 
 /** A policy of the socket itself: allow all without templates. */
@@ -368,7 +372,7 @@ function bypass(family: 4 | 6, direction: Direction): Uint8Array {
  * struct sockaddr_in  { u16 family; be16 port; u8 addr[4]; u8 zero[8]; };                        // 16
  * struct sockaddr_in6 { u16 family; be16 port; be32 flowinfo; u8 addr[16]; u32 scope_id; };      // 28
  */
-function sockaddr(family: 4 | 6, address: Uint8Array, port: number, scope: number): Uint8Array {
+export function sockaddr(family: 4 | 6, address: Uint8Array, port: number, scope: number): Uint8Array {
   if (address.length !== (family === 4 ? 4 : 16))
     throw new RangeError('The address is not of the family asked for.');
   const bytes = new Uint8Array(family === 4 ? 16 : 28);

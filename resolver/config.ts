@@ -33,6 +33,8 @@ export type Configuration = {
   upstream: UpstreamChoice[];
   /** What `network` stood for when the configuration was read; empty when the network names none but us. */
   networkServers: SocketAddress[];
+  /** What `tls` and `https` resolvers have to be vouched for by; undefined: the system's authorities. */
+  upstreamAuthorities: { file: string; pem: string } | undefined;
   /** Zones with resolvers of their own; the longest that holds a name counts. */
   forward: ForwardZone[];
   trustAnchors: TrustAnchor[];
@@ -191,12 +193,14 @@ function complete(
   for (const [i, { servers }] of (given.forward ?? []).entries()) {
     for (const server of servers) mustBeOther(server, ['forward', i]);
   }
+  const authorities = readAuthorities(given['upstream-authorities'], sources, machine, from, problems);
   const name = given.identity?.name;
   const configuration: Configuration = {
     listen,
     access: given.access ?? [parseCidr('127.0.0.0/8')!, parseCidr('::1')!],
     upstream: given.upstream ?? [NETWORK],
     networkServers: systemUpstreams(machine, ourselves),
+    upstreamAuthorities: authorities,
     forward: given.forward ?? [],
     trustAnchors: trustAnchors(given['trust-anchors'], sources, machine, from, problems),
     negativeTrustAnchors: (given['negative-trust-anchors'] ?? []).map(owner => Name.parseText(`${owner}.`)),
@@ -229,6 +233,23 @@ export function serversAtStart({ upstream, networkServers }: Configuration): Ups
       ? networkServers.map((address): UpstreamServer => ({ transport: 'udp', address }))
       : [choice],
   );
+}
+
+function readAuthorities(
+  given: string | undefined,
+  sources: Sources,
+  machine: Machine,
+  from: (path: string[], value: string) => string,
+  problems: Problem[],
+): Configuration['upstreamAuthorities'] {
+  if (given === undefined) return undefined;
+  const key = 'upstream-authorities';
+  const place = sources.placeOf([key]);
+  const path = from([key], given);
+  const text = attempt(place, () => machine.readText(path), key);
+  if (text?.includes('-----BEGIN CERTIFICATE-----')) return { file: path, pem: text };
+  problems.push({ place, key, expected: 'a file of certificates in PEM', found: show(path) });
+  return undefined;
 }
 
 function keySource(

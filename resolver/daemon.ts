@@ -17,7 +17,7 @@ import { Routes } from '../kernel/route.ts';
 import { isOurIndex, isOurReqid } from '../kernel/marks.ts';
 import { openUdp } from '../kernel/sockets.ts';
 import { KernelError, Xfrm } from '../kernel/xfrm.ts';
-import { formatSocketAddress, type IpAddress, parseIpAddress } from './address.ts';
+import { formatSocketAddress, type IpAddress } from './address.ts';
 import { Capture } from './capture/capture.ts';
 import { PolicyGroups } from './capture/groups.ts';
 import type { Story } from './capture/journal.ts';
@@ -39,9 +39,13 @@ import { StrangerLookup } from './strangers.ts';
 import { CachedResolver } from './cache/answers.ts';
 import { RrsetCache } from './cache/rrsets.ts';
 import { Stub } from './stub/stub.ts';
-import { addressesOf } from './upstream/server.ts';
+import { upstreamSockets } from './daemon/upstream-sockets.ts';
+import { bootstrapThrough } from './upstream/bootstrap.ts';
+import type { UpstreamSockets } from './upstream/sockets.ts';
 import { Upstream } from './upstream/upstream.ts';
 
+/** How long one of the network's resolvers may take to say where an encrypted one is. */
+const BOOTSTRAP_MILLIS = 1_000;
 /** How long a stop waits for the peers to answer our Deletes. */
 const STOP_MILLIS = 1_000;
 /** How often guards are looked at that may have had their time. */
@@ -82,7 +86,12 @@ async function start(
 
   const routes = new Routes();
   undo.push(() => routes.close());
-  const resolving = openResolver(configuration);
+  // The policies come later, and with them what there is to get past.
+  let sealed = false;
+  const resolving = openResolver(
+    configuration,
+    upstreamSockets(() => sealed),
+  );
   undo.push(() => resolving.upstream.close());
 
   const groups = new PolicyGroups(configuration.policy);
@@ -97,6 +106,7 @@ async function start(
     captureOf: () => capture,
     fail,
   });
+  sealed = sealing.dataplane.kind === 'xfrm';
   const capture: Capture = new Capture({
     lookup: resolving.cache,
     groups,
@@ -136,7 +146,10 @@ async function start(
     access: configuration.access,
     openUdp,
     handler: (question, signal) => capture.answer(question, signal),
-    notSpecial: resolving.anchors.map(anchor => anchor.name),
+    notSpecial: [
+      ...resolving.anchors.map(({ name }) => name),
+      ...configuration.forward.map(({ zone }) => zone),
+    ],
     onError: (error, question) => {
       log.error({ event: 'internalError', err: error, name: question.name.toText() }, 'answering failed');
     },
@@ -187,10 +200,21 @@ async function start(
 }
 
 /** Upstream, validation and cache: questions in, judged answers out. */
-function openResolver(configuration: Configuration) {
+function openResolver(configuration: Configuration, sockets: UpstreamSockets) {
   type Observer = (question: Parameters<Exchange>[0], message: Awaited<ReturnType<Exchange>>) => void;
   let observer: Observer = () => {};
-  const upstream = new Upstream({ servers: serversAtStart(configuration), forward: configuration.forward });
+  const upstream: Upstream = new Upstream({
+    servers: serversAtStart(configuration),
+    forward: configuration.forward,
+    authorities: configuration.upstreamAuthorities?.pem,
+    sockets,
+    bootstrap: bootstrapThrough(
+      () => configuration.networkServers,
+      (address, question) =>
+        upstream.ask({ transport: 'udp', address }, question, { timeoutMillis: BOOTSTRAP_MILLIS }),
+      () => performance.now(),
+    ),
+  });
   const anchors = configuration.trustAnchors;
   const now = () => configuration.validationTime ?? Math.floor(Date.now() / 1000);
   const rrsets = new RrsetCache();
@@ -270,7 +294,7 @@ function openSealing(options: {
     );
   }
   undo.push(() => plane.removeEverything());
-  plane.installExemptions(exemptUpstreams(configuration));
+  plane.installExemptions([]);
 
   const resync = (why: string): void => {
     captureOf().revoke();
@@ -468,16 +492,6 @@ function ourIdentity({ name }: LoadedIdentity): Identity | undefined {
   return name === undefined ? undefined : { type: 'fqdn', data: new TextEncoder().encode(name) };
 }
 
-function exemptUpstreams(configuration: Configuration): { address: Uint8Array; port: number }[] {
-  const forwarded = configuration.forward.flatMap(({ servers }) => servers);
-  return [...serversAtStart(configuration), ...forwarded]
-    .flatMap(addressesOf)
-    .map(({ address, port }) => ({ parsed: parseIpAddress(address.replace(/%.*$/, '')), port }))
-    .filter((server): server is { parsed: IpAddress; port: number } => server.parsed !== undefined)
-    .map(({ parsed, port }) => ({ address: parsed.bytes, port }));
-}
-
-/** What was refused or sealed is news; that a name went in clear as it always does is not, thousands of times a second. */
 function logDecision(log: Logger, story: Story): void {
   const refused = story.rcode !== 0 && story.rcode !== 3;
   const level = refused ? 'warn' : story.held ? 'info' : 'debug';

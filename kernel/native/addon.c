@@ -190,6 +190,21 @@ static napi_value js_close(napi_env env, napi_callback_info info) {
   return number(env, close_socket(addon, fd));
 }
 
+// release(fd) → 0; it is somebody else's to close from now on. Only before pollStart.
+static napi_value js_release(napi_env env, napi_callback_info info) {
+  napi_value args[MAX_ARGUMENTS];
+  struct addon *addon;
+  int32_t fd;
+  if (!arguments(env, info, 1, args, &addon) || !integer(env, args[0], &fd)) return NULL;
+  struct open_socket **link = &addon->sockets;
+  while (*link && (*link)->fd != fd) link = &(*link)->next;
+  struct open_socket *socket = *link;
+  if (!socket || socket->has_poll) return number(env, -EBADF);
+  *link = socket->next;
+  free_socket(socket);
+  return number(env, 0);
+}
+
 // ---- readiness ----
 
 static void socket_ready(uv_poll_t *poll, int status, int events) {
@@ -290,6 +305,17 @@ static napi_value js_bind(napi_env env, napi_callback_info info) {
   if (!arguments(env, info, 2, args, NULL) || !integer(env, args[0], &fd) || !octets(env, args[1], &data, &length))
     return NULL;
   return outcome(env, bind(fd, (struct sockaddr *)data, (socklen_t)length));
+}
+
+// connect(fd, sockaddr) → 0
+static napi_value js_connect(napi_env env, napi_callback_info info) {
+  napi_value args[MAX_ARGUMENTS];
+  int32_t fd;
+  uint8_t *data;
+  size_t length;
+  if (!arguments(env, info, 2, args, NULL) || !integer(env, args[0], &fd) || !octets(env, args[1], &data, &length))
+    return NULL;
+  return outcome(env, connect(fd, (struct sockaddr *)data, (socklen_t)length));
 }
 
 // getsockname(fd, into) → octets written
@@ -500,11 +526,13 @@ NAPI_MODULE_INIT() {
   } functions[] = {
       {"socket", js_socket},
       {"close", js_close},
+      {"release", js_release},
       {"pollStart", js_poll_start},
       {"pollStop", js_poll_stop},
       {"setsockopt", js_setsockopt},
       {"getsockopt", js_getsockopt},
       {"bind", js_bind},
+      {"connect", js_connect},
       {"getsockname", js_getsockname},
       {"send", js_send},
       {"receiveNetlink", js_receive_netlink},

@@ -9,12 +9,15 @@ export type Native = {
   socket(domain: number, type: number, protocol: number): number;
   /** Closes what `socket` opened, and its polling; -EBADF for anything else, also for a second close. */
   close(fd: number): number;
+  /** Leaves the socket to somebody else, who closes it; -EBADF once it is polled. */
+  release(fd: number): number;
   /** Calls back while the socket is readable or in error; the callback has to read, else it is called again at once. */
   pollStart(fd: number, callback: () => void): number;
   pollStop(fd: number): number;
   setsockopt(fd: number, level: number, name: number, value: number | Uint8Array): number;
   getsockopt(fd: number, level: number, name: number, into: Uint8Array): number;
   bind(fd: number, sockaddr: Uint8Array): number;
+  connect(fd: number, sockaddr: Uint8Array): number;
   getsockname(fd: number, into: Uint8Array): number;
   send(fd: number, data: Uint8Array): number;
   /** Length of the datagram (may exceed `into`); -EBADMSG when it came from a process and not from the kernel. */

@@ -22,6 +22,9 @@ export function printConfiguration(configuration: Configuration): string {
       upstream: configuration.upstream.map(choice =>
         choice === NETWORK ? NETWORK : formatUpstreamServer(choice),
       ),
+      ...(configuration.upstreamAuthorities && {
+        'upstream-authorities': configuration.upstreamAuthorities.file,
+      }),
       forward: configuration.forward.map(({ zone, servers }) => ({
         zone: zone.toText(),
         servers: servers.map(formatUpstreamServer),

@@ -104,6 +104,9 @@ export const schema = mapping({
   upstream: list(upstream, `a list, each ${SERVER}; or network`)
     .optional()
     .meta({ description: 'resolvers to ask; network stands for those the network gave (default network)' }),
+  'upstream-authorities': path
+    .optional()
+    .meta({ description: 'PEM file of who vouches for tls and https resolvers (default the system’s)' }),
   forward: list(forward, `a list, each a mapping with the keys zone and servers, or ${FORWARD}`)
     .optional()
     .meta({ description: 'zones with resolvers of their own, such as 10.0.0.53 for corp.example' }),

@@ -32,7 +32,24 @@ export type StatusReport = {
   counters: Record<string, number>;
 };
 
-export type UpstreamStatus = { address: string; healthy: boolean; rttMs?: number };
+/** One resolver we ask. `address`: as the configuration writes it, with scheme and name where it has them. */
+export type UpstreamStatus = {
+  address: string;
+  transport: 'udp' | 'tcp' | 'tls' | 'https';
+  /** The forward zone that it serves. */
+  zone?: string;
+  healthy: boolean;
+  /** Why it is not. */
+  why?: string;
+  /** Smoothed, and what 95 of 100 answers came within. */
+  rttMs?: number;
+  slowMs?: number;
+  /** What keeps forgers out, for UDP: cookies (RFC 7873) and the case of the question. */
+  cookies?: 'used' | 'not offered';
+  mixedCase?: 'used' | 'not kept';
+  /** Open TCP or TLS connections. */
+  connections?: number;
+};
 
 /** One of our public keys: algorithm as people call it, `SHA256:` fingerprint of the IPSECKEY key field. */
 export type KeyStatus = { algorithm: string; fingerprint: string };

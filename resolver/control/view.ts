@@ -8,7 +8,6 @@ import { Name } from '../dns/name.ts';
 import { rcodeToText, TYPE, typeFromText, typeToText } from '../dns/types.ts';
 import type { LoadedIdentity } from '../identity/identity.ts';
 import type { CachedResolver } from '../cache/answers.ts';
-import { formatUpstreamServer } from '../upstream/server.ts';
 import type { Upstream } from '../upstream/upstream.ts';
 import { adviceFor } from './advice.ts';
 import type {
@@ -52,10 +51,11 @@ export class DaemonView implements ControlBackend {
       pid: process.pid,
       startedAt: this.#startedAt.toISOString(),
       listen: listen(),
-      upstreams: upstream.servers().map(({ server, smoothedMillis, backOffUntil }) => ({
-        address: formatUpstreamServer(server),
-        healthy: backOffUntil <= monotonic,
-        ...(smoothedMillis === undefined ? {} : { rttMs: round(smoothedMillis)! }),
+      upstreams: upstream.servers().map(({ server, rttMillis, slowMillis, ...rest }) => ({
+        address: server,
+        ...rest,
+        ...(rttMillis !== undefined && { rttMs: round(rttMillis)! }),
+        ...(slowMillis !== undefined && { slowMs: round(slowMillis)! }),
       })),
       dataplane,
       identity: {

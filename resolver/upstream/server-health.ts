@@ -1,109 +1,136 @@
 /** Who answers fastest, and who should be left alone for a while. Pure; the clock is the caller's, in milliseconds. */
-import { formatUpstreamServer, type UpstreamServer } from './server.ts';
 
 /** What is known about one server. */
-export type ServerState = {
-  readonly server: UpstreamServer;
+export class ServerHealth {
   /** Smoothed round trip time (RFC 6298's gain of 1/8), undefined before the first answer. */
   smoothedMillis: number | undefined;
-  /** Questions in a row that it left unanswered. */
-  failures: number;
+  /** Back-offs in a row without an answer. */
+  failures = 0;
   /** Until then others are preferred. */
-  backOffUntil: number;
+  backOffUntil = Number.NEGATIVE_INFINITY;
   /** It rejected EDNS, and with it DNSSEC; asked only when all others failed. */
-  rejectsEdns: boolean;
-};
-
-const FIRST_BACK_OFF_MILLIS = 1000;
-const LONGEST_BACK_OFF_MILLIS = 60_000;
-/** An unchosen server's time shrinks by this at each question, so that it is measured again some day. */
-const FADE = 0.98;
-
-/** The servers, the one to be asked first in front. */
-export class ServerHealth {
-  #states: ServerState[] = [];
-
-  constructor(servers: readonly UpstreamServer[]) {
-    this.setServers(servers);
-  }
-
-  /** From now on these; what is known of those that stay is kept. */
-  setServers(servers: readonly UpstreamServer[]): void {
-    const known = new Map(this.#states.map(state => [formatUpstreamServer(state.server), state]));
-    const wanted = new Map(servers.map(server => [formatUpstreamServer(server), server]));
-    this.#states = [...wanted].map(([text, server]) => known.get(text) ?? newState(server));
-  }
-
-  /**
-   * The order to ask in: those that speak EDNS, then those not failing, then by smoothed time; servers not yet
-   * measured come first, in configured order. Whoever is not first fades towards being measured again.
-   */
-  order(now: number): ServerState[] {
-    if (this.#states.length < 2) return [...this.#states];
-    const ordered = [...this.#states].sort(
-      (a, b) =>
-        Number(a.rejectsEdns) - Number(b.rejectsEdns) ||
-        Number(a.failures > 0) - Number(b.failures > 0) ||
-        Math.max(a.backOffUntil - now, 0) - Math.max(b.backOffUntil - now, 0) ||
-        (a.smoothedMillis ?? 0) - (b.smoothedMillis ?? 0),
-    );
-    for (let i = 1; i < ordered.length; i++) {
-      const other = ordered[i]!;
-      if (other.smoothedMillis !== undefined) other.smoothedMillis *= FADE;
-    }
-    return ordered;
-  }
-
-  /**
-   * A failing server whose back-off has ended: one question may go to it as well. It backs off anew at once, so that
-   * only one does. `asked` is the one that is asked in any case.
-   */
-  takeProbe(asked: ServerState, now: number): ServerState | undefined {
-    const due = this.#states.find(
-      state => state !== asked && state.failures > 0 && state.backOffUntil <= now,
-    );
-    if (due !== undefined) this.failed(due, now);
-    return due;
-  }
+  rejectsEdns = false;
+  /** What it was last charged with; empty while it answers. */
+  why = '';
+  answeredAt = Number.NEGATIVE_INFINITY;
+  askedAt = Number.NEGATIVE_INFINITY;
+  /** Questions that went unanswered since its last answer. */
+  unanswered = 0;
+  readonly #times = new Float64Array(TIMES);
+  #measured = 0;
+  #slowMillis: number | undefined;
 
   /** It answered, whatever it said. */
-  answered(state: ServerState, millis: number): void {
-    state.failures = 0;
-    state.backOffUntil = Number.NEGATIVE_INFINITY;
-    const before = state.smoothedMillis;
-    state.smoothedMillis = before === undefined ? millis : before + (millis - before) / 8;
+  answered(millis: number, now: number): void {
+    this.failures = 0;
+    this.unanswered = 0;
+    this.why = '';
+    this.backOffUntil = Number.NEGATIVE_INFINITY;
+    this.answeredAt = now;
+    const before = this.smoothedMillis;
+    this.smoothedMillis = before === undefined ? millis : before + (millis - before) / 8;
+    this.#times[this.#measured++ % TIMES] = millis;
+    if (this.#measured % 8 === 0) this.#slowMillis = this.#percentile95();
   }
 
-  /** It did not answer in time or could not be reached: 1 s of back-off, doubled each time, at most a minute. */
-  failed(state: ServerState, now: number): void {
-    state.backOffUntil =
-      now + Math.min(FIRST_BACK_OFF_MILLIS * 2 ** Math.min(state.failures, 10), LONGEST_BACK_OFF_MILLIS);
-    state.failures++;
+  /** Another answered the same question `millis` after this one was asked, and it had not yet. */
+  outrun(millis: number): void {
+    const before = this.smoothedMillis;
+    if (before !== undefined && millis > before) this.smoothedMillis = before + (millis - before) / 8;
   }
 
-  /** It rejected EDNS; `recovered` once it answers with an OPT again. */
-  rejectedEdns(state: ServerState, rejects: boolean): void {
-    state.rejectsEdns = rejects;
+  /** What 95 of 100 of its latest answers came within; undefined before the eighth. */
+  get slowMillis(): number | undefined {
+    return this.#slowMillis;
   }
 
-  /** What is known of one of them. */
-  stateOf(server: UpstreamServer): ServerState | undefined {
-    const text = formatUpstreamServer(server);
-    return this.#states.find(state => formatUpstreamServer(state.server) === text);
+  /**
+   * A question that left at `askedAt` has had no answer in time.
+   *
+   * That may be the name's fault, whose own servers are slow or dead. It is the server's when it answered nothing else
+   * meanwhile, and either another server knew the answer or several questions in a row got none.
+   */
+  silent(askedAt: number, anotherAnswered: boolean, now: number): void {
+    if (this.answeredAt >= askedAt) return;
+    if (!anotherAnswered && ++this.unanswered < UNANSWERED) return;
+    this.failed('no answer', now);
   }
 
-  /** A copy for `status`. */
-  snapshot(): ServerState[] {
-    return this.#states.map(state => ({ ...state }));
+  /** It cannot be reached, or is silent: 1 s of back-off, doubled each time, at most a minute. */
+  failed(why: string, now: number): void {
+    this.backOffUntil =
+      now + Math.min(FIRST_BACK_OFF_MILLIS * 2 ** Math.min(this.failures, 10), LONGEST_BACK_OFF_MILLIS);
+    this.failures++;
+    this.why = why;
+  }
+
+  #percentile95(): number {
+    const times = this.#times.slice(0, Math.min(this.#measured, TIMES)).sort();
+    return times[Math.ceil(times.length * 0.95) - 1]!;
   }
 }
 
-function newState(server: UpstreamServer): ServerState {
-  return {
-    server,
-    smoothedMillis: undefined,
-    failures: 0,
-    backOffUntil: Number.NEGATIVE_INFINITY,
-    rejectsEdns: false,
-  };
+const TIMES = 32;
+const FIRST_BACK_OFF_MILLIS = 1000;
+const LONGEST_BACK_OFF_MILLIS = 60_000;
+/** So many names in a row without an answer are no longer the names' fault. */
+const UNANSWERED = 3;
+/** Whoever was not asked for so long is measured again by a question on the side. */
+const REMEASURE_MILLIS = 60_000;
+
+type Measured = { readonly health: ServerHealth };
+
+/**
+ * The order to ask in: those that speak EDNS, then those not failing, then by smoothed time; servers not yet measured
+ * come after those that are, all in configured order where nothing else decides.
+ */
+export function byHealth<S extends Measured>(servers: readonly S[], now: number): S[] {
+  if (servers.length < 2) return [...servers];
+  const left = ({ health }: S) => Math.max(health.backOffUntil - now, 0);
+  const time = ({ health }: S) => health.smoothedMillis ?? Number.MAX_VALUE;
+  return [...servers].sort(
+    (a, b) =>
+      Number(a.health.rejectsEdns) - Number(b.health.rejectsEdns) ||
+      Number(a.health.failures > 0) - Number(b.health.failures > 0) ||
+      left(a) - left(b) ||
+      time(a) - time(b),
+  );
 }
+
+/**
+ * A server to be asked on the side, so that nobody waits for the outcome: one that failed and whose back-off has ended,
+ * or one that was not measured for a minute. It counts as asked at once, so that only one question does so. `asked` is
+ * the one that is asked in any case.
+ */
+export function takeProbe<S extends Measured>(servers: readonly S[], asked: S, now: number): S | undefined {
+  for (const server of servers) {
+    const { health } = server;
+    if (server === asked) continue;
+    if (health.failures > 0 ? health.backOffUntil > now : now - health.askedAt < REMEASURE_MILLIS) continue;
+    if (health.failures > 0) health.failed(health.why, now);
+    health.askedAt = now;
+    return server;
+  }
+  return undefined;
+}
+
+/**
+ * How many second questions may go out before the first server has had its time: one in ten, so that a slow server
+ * never makes us ask twice as much. Some are saved up for a bad moment.
+ */
+export class HedgeBudget {
+  #tokens = MAX_HEDGES;
+
+  earn(): void {
+    this.#tokens = Math.min(this.#tokens + HEDGES_PER_QUESTION, MAX_HEDGES);
+  }
+
+  spend(): boolean {
+    if (this.#tokens < 1) return false;
+    this.#tokens--;
+    return true;
+  }
+}
+
+const HEDGES_PER_QUESTION = 0.1;
+const MAX_HEDGES = 10;

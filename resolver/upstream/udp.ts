@@ -1,93 +1,190 @@
-/** One question over UDP: a fresh socket, so a fresh random port, and only the asked server's answer counts. */
-import type dgram from 'node:dgram';
+/**
+ * Questions over UDP to one server, from ports that change often.
+ *
+ * What a forger off the path has to guess (RFC 5452): the port, which the kernel draws for each socket from its ephemeral
+ * range (28,232 ports by default, 14.8 bits), the ID (16 bits), and the case of the letters of the question (one bit
+ * each). A port serves at most 16 questions begun within half a second, so that neither scanning for it nor learning it
+ * from one question pays; a fresh one for each costs more than all the rest of asking. Who guesses is heard: after 8
+ * messages that answer nothing, the questions of that port move to TCP.
+ */
 import type { SocketAddress } from '../address.ts';
 import { UpstreamError } from './error.ts';
-import { judge } from './query.ts';
-import { canonicalAddress } from './resolv-conf.ts';
-import type { UpstreamSockets } from './sockets.ts';
+import { idOf, type Judgement, judge } from './query.ts';
+import type { RandomSource } from './random.ts';
+import type { UdpSocket, UpstreamSockets } from './sockets.ts';
 
+const MAX_QUESTIONS = 16;
+const MAX_AGE_MILLIS = 500;
 /** So many messages that are not the answer, and we stop listening for it where anyone can shout: TCP is next. */
 const MAX_FOREIGN = 8;
 
-/** What came: the message, or a reason to ask again over TCP. */
-export type UdpOutcome =
-  | { kind: 'message'; message: Uint8Array; rejection: boolean }
-  | { kind: 'truncated'; message: Uint8Array }
-  | { kind: 'flooded' };
+/** A question on a port. */
+export type UdpQuestion = {
+  /** With the ID that `Port.freeId` gave. */
+  query: Uint8Array;
+  /** Where its question section ends. */
+  end: number;
+  /**
+   * Called with what answers the question by its header; `message` may be overwritten after the call. Returns false for
+   * what turns out to be a forgery: the question then stays open.
+   */
+  answered(message: Uint8Array, judgement: Exclude<Judgement, 'foreign'>): boolean;
+  /** Nothing will come: somebody floods the port, or the server cannot be reached. */
+  lost(why: 'flooded' | UpstreamError): void;
+};
 
-/**
- * Sends `query` and waits for its answer until `signal` fires; the caller keeps the time.
- *
- * `onForeign` is called for each message that is not the answer. Rejects with UpstreamError `network` or `aborted`.
- */
-export async function askOverUdp(
-  sockets: UpstreamSockets,
-  server: SocketAddress,
-  query: Uint8Array,
-  onForeign: () => void,
-  signal: AbortSignal,
-): Promise<UdpOutcome> {
-  let socket: dgram.Socket;
-  try {
-    socket = await sockets.udp(server);
-  } catch (cause) {
-    throw unreachable(cause);
+export type UdpCounters = { foreign: number; late: number; flooded: number };
+
+/** The UDP side of one server. */
+export class UdpPorts {
+  readonly #open: (receive: Parameters<UpstreamSockets['udp']>[1]) => UdpSocket;
+  readonly #random: RandomSource;
+  readonly #counters: UdpCounters;
+  readonly #ports = new Set<Port>();
+  #current: Port | undefined;
+
+  constructor(server: SocketAddress, sockets: UpstreamSockets, random: RandomSource, counters: UdpCounters) {
+    this.#open = receive => sockets.udp(server, receive);
+    this.#random = random;
+    this.#counters = counters;
   }
-  try {
-    return await converse(socket, server, query, onForeign, signal);
-  } finally {
-    socket.close();
+
+  /** The port for the next question. Throws UpstreamError `network`. */
+  port(): Port {
+    if (this.#current?.takesMore) return this.#current;
+    try {
+      this.#current = new Port(this.#open, this.#random, this.#counters, port => this.#ports.delete(port));
+    } catch (cause) {
+      throw unreachable((cause as NodeJS.ErrnoException).code ?? String(cause));
+    }
+    this.#ports.add(this.#current);
+    return this.#current;
+  }
+
+  /** Closes all ports without a word to those who wait. */
+  close(): void {
+    this.#current = undefined;
+    for (const port of this.#ports) port.close();
   }
 }
 
-function converse(
-  socket: dgram.Socket,
-  server: SocketAddress,
-  query: Uint8Array,
-  onForeign: () => void,
-  signal: AbortSignal,
-): Promise<UdpOutcome> {
-  const expected = withoutZone(canonicalAddress(server.address));
-  return new Promise((resolve, reject) => {
-    if (signal.aborted) return reject(new UpstreamError('aborted', 'nobody waits any more'));
-    signal.addEventListener('abort', () => reject(new UpstreamError('aborted', 'nobody waits any more')), {
-      once: true,
+/** One socket and the questions that left by it. */
+export class Port {
+  readonly #socket: UdpSocket;
+  readonly #random: RandomSource;
+  readonly #counters: UdpCounters;
+  readonly #onClose: (port: Port) => void;
+  readonly #byId = new Map<number, UdpQuestion>();
+  /** IDs that had their answer, or whose question was given up: a second copy or a late answer is no forgery. */
+  readonly #past = new Set<number>();
+  readonly #retirement: NodeJS.Timeout;
+  #asked = 0;
+  #foreign = 0;
+  #retired = false;
+  #closed = false;
+
+  constructor(
+    open: (receive: Parameters<UpstreamSockets['udp']>[1]) => UdpSocket,
+    random: RandomSource,
+    counters: UdpCounters,
+    onClose: (port: Port) => void,
+  ) {
+    this.#random = random;
+    this.#counters = counters;
+    this.#onClose = onClose;
+    this.#socket = open({
+      message: octets => this.#receive(octets),
+      error: code => this.#fail(unreachable(code)),
     });
-    // Also after the end: a datagram socket without a listener for errors would take the process down.
-    socket.on('error', error => reject(unreachable(error)));
-    let foreign = 0;
-    socket.on('message', (message, from) => {
-      const judgement =
-        from.port === server.port && withoutZone(from.address) === expected
-          ? judge(message, query)
-          : 'foreign';
-      if (judgement === 'foreign') {
-        onForeign();
-        if (++foreign === MAX_FOREIGN) resolve({ kind: 'flooded' });
-      } else {
-        // A Buffer's slice() is a view; what is parsed from a plain Uint8Array are copies that keep nothing else alive.
-        const bytes = new Uint8Array(message.buffer, message.byteOffset, message.length);
-        if (judgement === 'truncated') resolve({ kind: 'truncated', message: bytes });
-        else resolve({ kind: 'message', message: bytes, rejection: judgement === 'rejection' });
-      }
-    });
-    // Connected, the kernel drops what others send before it costs us anything, and tells us of a closed port.
-    socket.connect(server.port, server.address, (error?: Error) => {
-      if (error) return reject(unreachable(error));
-      if (signal.aborted) return;
-      socket.send(query, sendError => {
-        if (sendError) reject(unreachable(sendError));
-      });
-    });
-  });
+    this.#retirement = setTimeout(() => this.#retire(), MAX_AGE_MILLIS);
+  }
+
+  get takesMore(): boolean {
+    return !this.#retired;
+  }
+
+  /** The address that questions leave from, as far as it is known. */
+  get local(): string {
+    return this.#socket.local;
+  }
+
+  /** An ID that no question on this port has had. */
+  freeId(): number {
+    for (;;) {
+      const id = this.#random.uint16();
+      if (!this.#byId.has(id) && !this.#past.has(id)) return id;
+    }
+  }
+
+  /** Sends the question; `lost` may be called before this returns. */
+  ask(question: UdpQuestion): void {
+    this.#byId.set(idOf(question.query), question);
+    if (++this.#asked === MAX_QUESTIONS) this.#retire();
+    const refused = this.#socket.send(question.query);
+    if (refused !== undefined) this.#fail(unreachable(refused));
+  }
+
+  /** The question is no longer of interest. */
+  giveUp({ query }: UdpQuestion): void {
+    const id = idOf(query);
+    if (this.#byId.delete(id)) this.#done(id);
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#retired = true;
+    clearTimeout(this.#retirement);
+    this.#socket.close();
+    this.#byId.clear();
+    this.#onClose(this);
+  }
+
+  #receive(message: Uint8Array): void {
+    if (this.#closed) return;
+    const id = message.length < 2 ? -1 : idOf(message);
+    const question = this.#byId.get(id);
+    if (question === undefined) {
+      if (this.#past.has(id)) this.#counters.late++;
+      else this.#heardForeign();
+      return;
+    }
+    const judgement = judge(message, question.query, question.end);
+    if (judgement === 'foreign' || !question.answered(message, judgement)) {
+      this.#heardForeign();
+      return;
+    }
+    this.#byId.delete(id);
+    this.#done(id);
+  }
+
+  #heardForeign(): void {
+    this.#counters.foreign++;
+    if (++this.#foreign < MAX_FOREIGN) return;
+    const questions = [...this.#byId.values()];
+    this.#counters.flooded += questions.length;
+    this.close();
+    for (const question of questions) question.lost('flooded');
+  }
+
+  #fail(error: UpstreamError): void {
+    const questions = [...this.#byId.values()];
+    this.close();
+    for (const question of questions) question.lost(error);
+  }
+
+  #done(id: number): void {
+    this.#past.add(id);
+    if (this.#retired && this.#byId.size === 0) this.close();
+  }
+
+  #retire(): void {
+    this.#retired = true;
+    clearTimeout(this.#retirement);
+    if (this.#byId.size === 0) this.close();
+  }
 }
 
-function unreachable(cause: unknown): UpstreamError {
-  const code = (cause as NodeJS.ErrnoException | undefined)?.code ?? String(cause);
+export function unreachable(code: string): UpstreamError {
   return new UpstreamError('network', `cannot be reached: ${code}`);
-}
-
-function withoutZone(address: string): string {
-  const zoneAt = address.indexOf('%');
-  return zoneAt < 0 ? address : address.slice(0, zoneAt);
 }

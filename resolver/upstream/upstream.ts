@@ -1,55 +1,93 @@
 /**
- * Asks the configured servers: UDP, TCP after truncation, the next server after silence or refusal.
+ * Asks the configured servers: the fastest first, the next after silence or refusal, a second one where the first is slow.
  *
  * Answers are not judged here beyond being answers: validation is `resolver/dnssec`'s.
  */
 import { randomBytes } from 'node:crypto';
-import { type Message, parseMessage } from '../dns/message.ts';
-import { DnsFormatError, type Name } from '../dns/name.ts';
-import { RCODE, rcodeToText } from '../dns/types.ts';
+import type { Message } from '../dns/message.ts';
+import type { Name } from '../dns/name.ts';
+import { RCODE, rcodeToText, TYPE } from '../dns/types.ts';
 import type { Exchange, UpstreamQuestion } from '../dnssec/types.ts';
+import type { Bootstrap } from './bootstrap.ts';
+import type { Authorities } from './dial.ts';
 import { UpstreamError } from './error.ts';
-import { composeQuery, idOf } from './query.ts';
+import type { Link, LinkContext, LinkDescription } from './link.ts';
+import { openLink } from './open-link.ts';
 import { Race, type RaceTimes } from './race.ts';
-import { ServerHealth, type ServerState } from './server-health.ts';
-import type { PlainServer, UpstreamServer } from './server.ts';
+import { RandomSource } from './random.ts';
+import { formatUpstreamServer, type UpstreamServer } from './server.ts';
+import { byHealth, HedgeBudget, ServerHealth, takeProbe } from './server-health.ts';
 import { plainSockets, type UpstreamSockets } from './sockets.ts';
-import { TcpExchange } from './tcp.ts';
-import { askOverUdp } from './udp.ts';
+import { TURN_LIMITS, type Turn, type TurnLimits, Turns, zoneOf } from './turns.ts';
 
 export type UpstreamConfig = {
   servers: readonly UpstreamServer[];
   /** Zones with resolvers of their own: the longest that holds the name counts, and nobody else is asked for it. */
   forward?: readonly { zone: Name; servers: readonly UpstreamServer[] }[];
+  /** Looks up the addresses of encrypted servers that are configured by name alone. */
+  bootstrap?: Bootstrap;
+  /** PEM; what encrypted servers have to be vouched for by instead of the system's authorities. */
+  authorities?: Authorities;
   sockets?: UpstreamSockets;
   random?: (octets: number) => Uint8Array;
   /** Milliseconds, monotonic. */
   now?: () => number;
   times?: RaceTimes;
+  turns?: TurnLimits;
+};
+
+/** What `status` tells of one server. */
+export type ServerStatus = LinkDescription & {
+  /** As the configuration writes it. */
+  server: string;
+  transport: UpstreamServer['transport'];
+  /** The forward zone it serves. */
+  zone?: string;
+  healthy: boolean;
+  /** Why it is not. */
+  why?: string;
+  /** Smoothed, and what 95 of 100 answers came within. */
+  rttMillis?: number;
+  slowMillis?: number;
 };
 
 /** Patience with one server before the next is asked as well, by round; and with all of them together. Milliseconds. */
 const TIMES: RaceTimes = { rounds: [400, 800, 1600], total: 5000 };
-/** Each question in flight holds a socket or a few; more questions than this wait their turn. */
-const MAX_IN_FLIGHT = 256;
-const MAX_WAITING = 2048;
 /** Of so many questions we know who answered, should the validator want a second opinion. */
 const MAX_REMEMBERED = 512;
+/** The way to a server that is asked on its own is kept so long for the next such question. */
+const ASIDE_MILLIS = 5000;
+
+/** A server, and the way to it. */
+type Asked = {
+  readonly server: UpstreamServer;
+  readonly text: string;
+  readonly health: ServerHealth;
+  readonly link: Link;
+};
+
+/** Servers that can stand for each other. */
+type Group = { readonly zone: Name | undefined; servers: readonly Asked[] };
+
+/** A question that is asked or waits for its turn. */
+type Live = {
+  readonly group: Group;
+  race: Race<Asked, Message> | undefined;
+  stop(error: UpstreamError): void;
+};
 
 /** The upstream servers together. */
 export class Upstream {
-  readonly #health: ServerHealth;
-  readonly #forward = new Map<string, ServerHealth>();
-  readonly #sockets: UpstreamSockets;
-  readonly #random: (octets: number) => Uint8Array;
-  readonly #now: () => number;
+  readonly #context: LinkContext;
   readonly #times: RaceTimes;
-  readonly #tcp: TcpExchange;
-  /** Cancels each question that is asked or waits. */
-  readonly #live = new Set<() => void>();
-  readonly #answeredBy = new Map<string, ServerState>();
-  readonly #waiting = new Set<() => void>();
-  #inFlight = 0;
+  readonly #turns: Turns;
+  readonly #hedges = new HedgeBudget();
+  readonly #everywhere: Group;
+  readonly #forward = new Map<string, Group>();
+  readonly #aside = new Map<string, { asked: Asked; users: number; end: NodeJS.Timeout | undefined }>();
+  readonly #live = new Set<Live>();
+  readonly #probes = new Set<() => void>();
+  readonly #answeredBy = new Map<string, Asked>();
   #closed = false;
   readonly #counters = {
     questions: 0,
@@ -57,26 +95,42 @@ export class Upstream {
     failures: 0,
     udp: 0,
     tcp: 0,
+    tls: 0,
+    https: 0,
+    connections: 0,
     truncated: 0,
     foreign: 0,
+    late: 0,
     flooded: 0,
     malformed: 0,
+    folded: 0,
+    forgedCookies: 0,
+    missingCookies: 0,
+    badCookies: 0,
     silent: 0,
+    hedges: 0,
     probes: 0,
     rejected: 0,
     overloaded: 0,
+    evicted: 0,
   };
 
   constructor(config: UpstreamConfig) {
-    this.#health = new ServerHealth(config.servers);
-    for (const { zone, servers } of config.forward ?? []) {
-      this.#forward.set(zone.key, new ServerHealth(servers));
-    }
-    this.#sockets = config.sockets ?? plainSockets;
-    this.#random = config.random ?? randomBytes;
-    this.#now = config.now ?? (() => performance.now());
+    const now = config.now ?? (() => performance.now());
+    this.#context = {
+      sockets: config.sockets ?? plainSockets,
+      random: new RandomSource(config.random ?? randomBytes),
+      now,
+      counters: this.#counters,
+      bootstrap: config.bootstrap ?? nobodyKnows,
+      authorities: config.authorities,
+    };
     this.#times = config.times ?? TIMES;
-    this.#tcp = new TcpExchange(this.#sockets, this.#random, () => this.#counters.foreign++);
+    this.#turns = new Turns(config.turns ?? TURN_LIMITS, now);
+    this.#everywhere = { zone: undefined, servers: this.#openAll(config.servers, []) };
+    for (const { zone, servers } of config.forward ?? []) {
+      this.#forward.set(zone.key, { zone, servers: this.#openAll(servers, []) });
+    }
   }
 
   /**
@@ -86,36 +140,54 @@ export class Upstream {
    * silence, the next server is asked, and when none is left the promise rejects with UpstreamError. Bound, so that
    * it can be handed on as a value.
    */
-  readonly exchange: Exchange = async (question, signal) => {
-    this.#counters.questions++;
-    const cancelled = new AbortController();
-    const cancel = () => cancelled.abort();
-    if (this.#closed || signal?.aborted) cancel();
-    signal?.addEventListener('abort', cancel, { once: true });
-    this.#live.add(cancel);
-    try {
-      await this.#turn(cancelled.signal);
-      try {
-        const answer = await this.#race(question, cancelled.signal);
-        this.#counters.answers++;
-        return answer;
-      } finally {
-        this.#inFlight--;
-        const next = this.#waiting.values().next().value;
-        next?.();
+  readonly exchange: Exchange = (question, signal) =>
+    new Promise((resolve, reject) => {
+      this.#counters.questions++;
+      if (this.#closed || signal?.aborted) {
+        this.#counters.failures++;
+        return reject(aborted());
       }
-    } catch (error) {
-      this.#counters.failures++;
-      throw error;
-    } finally {
-      this.#live.delete(cancel);
-      signal?.removeEventListener('abort', cancel);
-    }
-  };
+      let turn: Turn | undefined;
+      const onAbort = () => live.stop(aborted());
+      const finish = (outcome: Message | UpstreamError) => {
+        if (!this.#live.delete(live)) return;
+        signal?.removeEventListener('abort', onAbort);
+        if (turn !== undefined) this.#turns.end(turn);
+        if (outcome instanceof UpstreamError) {
+          this.#counters.failures++;
+          reject(outcome);
+        } else {
+          this.#counters.answers++;
+          resolve(outcome);
+        }
+      };
+      const live: Live = {
+        group: this.#groupFor(question),
+        race: undefined,
+        stop: error => (live.race === undefined ? finish(error) : live.race.stop(error)),
+      };
+      this.#live.add(live);
+      signal?.addEventListener('abort', onAbort, { once: true });
+      const begin = (given: Turn) => {
+        turn = given;
+        live.race = this.#race(question, live.group, finish);
+        live.race.start();
+      };
+      const given = this.#turns.take(zoneOf(question.name), begin, why => live.stop(this.#noPlace(why)));
+      // Where it waits, giving up has to take it out of the queue; where it is over already, out of its place.
+      turn = given;
+      if (!this.#live.has(live)) this.#turns.end(given);
+    });
 
   /** From now on these are asked for all that no forward zone holds; what is known of those that stay is kept. */
   setServers(servers: readonly UpstreamServer[]): void {
-    this.#health.setServers(servers);
+    const before = this.#everywhere.servers;
+    const after = this.#openAll(servers, before);
+    this.#everywhere.servers = after;
+    this.#answeredBy.clear();
+    const ordered = byHealth(after, this.#context.now());
+    for (const { group, race } of [...this.#live]) if (group === this.#everywhere) race?.replace(ordered);
+    for (const asked of before) if (!after.includes(asked)) asked.link.close();
   }
 
   /**
@@ -124,213 +196,237 @@ export class Upstream {
    * Resolves to whatever it answers: any RCODE, also truncated (`message.truncated`; `udp` is not followed by TCP
    * here). Rejects with UpstreamError `timeout`, `network`, `malformed` or `aborted`.
    */
-  async ask(
+  ask(
     server: UpstreamServer,
-    question: UpstreamQuestion,
+    { name, type }: UpstreamQuestion,
     { timeoutMillis, signal }: { timeoutMillis: number; signal?: AbortSignal },
   ): Promise<Message> {
-    if (!('address' in server)) throw new UpstreamError('network', `${server.transport} is not spoken yet`);
-    const over = new AbortController();
-    const cancel = () => over.abort();
-    if (this.#closed || signal?.aborted) cancel();
-    signal?.addEventListener('abort', cancel, { once: true });
-    this.#live.add(cancel);
-    let late = false;
-    const end = setTimeout(() => {
-      late = true;
-      cancel();
-    }, timeoutMillis);
-    try {
-      const query = composeQuery(question.name, question.type, idOf(this.#random(2)));
-      const bytes = await this.#askOnce(server, query, over.signal);
-      const message = this.#parse(bytes);
-      if (message === undefined) throw new UpstreamError('malformed', 'its answer is not a DNS message');
-      return message;
-    } catch (error) {
-      throw late ? new UpstreamError('timeout', 'no answer in time') : error;
-    } finally {
-      clearTimeout(end);
-      this.#live.delete(cancel);
-      signal?.removeEventListener('abort', cancel);
-    }
-  }
-
-  async #askOnce(
-    { transport, address }: PlainServer,
-    query: Uint8Array,
-    signal: AbortSignal,
-  ): Promise<Uint8Array> {
-    if (transport === 'tcp') return (await this.#tcp.ask(address, query, signal)).message;
-    const onForeign = () => this.#counters.foreign++;
-    const outcome = await askOverUdp(this.#sockets, address, query, onForeign, signal);
-    if (outcome.kind === 'flooded') throw new UpstreamError('malformed', 'drowned in forged answers');
-    return outcome.message;
+    return new Promise((resolve, reject) => {
+      if (this.#closed || signal?.aborted) return reject(aborted());
+      const { link, release } = this.#linkTo(server);
+      let over = false;
+      let giveUp = () => {};
+      const finish = (outcome: Message | UpstreamError) => {
+        if (over) return;
+        over = true;
+        clearTimeout(end);
+        this.#probes.delete(onAbort);
+        signal?.removeEventListener('abort', onAbort);
+        giveUp();
+        release();
+        if (outcome instanceof UpstreamError) reject(outcome);
+        else resolve(outcome);
+      };
+      const onAbort = () => finish(aborted());
+      const end = setTimeout(() => finish(new UpstreamError('timeout', 'no answer in time')), timeoutMillis);
+      this.#probes.add(onAbort);
+      signal?.addEventListener('abort', onAbort, { once: true });
+      giveUp = link.ask({ name, type, again: false, alone: true }, finish);
+      if (over) giveUp();
+    });
   }
 
   /** Rejects all that is in flight with `aborted`, closes all sockets. */
   close(): void {
     this.#closed = true;
-    for (const cancel of this.#live) cancel();
-    this.#tcp.close();
+    for (const live of [...this.#live]) live.stop(aborted());
+    for (const stop of [...this.#probes]) stop();
+    for (const { servers } of this.#groups()) for (const { link } of servers) link.close();
+    for (const { asked, end } of this.#aside.values()) {
+      clearTimeout(end);
+      asked.link.close();
+    }
+    this.#aside.clear();
   }
 
   counters(): Record<string, number> {
-    return { ...this.#counters, inFlight: this.#inFlight, waiting: this.#waiting.size };
+    return { ...this.#counters, inFlight: this.#turns.inFlight, waiting: this.#turns.waiting };
   }
 
-  /** What is known about each server, for `status`. */
-  servers(): ServerState[] {
-    return [this.#health, ...this.#forward.values()].flatMap(health => health.snapshot());
+  /** What is known about each server, for `status`: first those for everything, then those of forward zones. */
+  servers(): ServerStatus[] {
+    const now = this.#context.now();
+    return this.#groups().flatMap(({ zone, servers }) =>
+      servers.map(({ server, text, health, link }) => {
+        const why = health.rejectsEdns ? 'rejects EDNS' : health.backOffUntil > now ? health.why : undefined;
+        const { smoothedMillis, slowMillis } = health;
+        return {
+          server: text,
+          transport: server.transport,
+          ...(zone !== undefined && { zone: zone.toText() }),
+          healthy: why === undefined,
+          ...(why !== undefined && { why }),
+          ...(smoothedMillis !== undefined && { rttMillis: smoothedMillis }),
+          ...(slowMillis !== undefined && { slowMillis }),
+          ...link.describe(),
+        };
+      }),
+    );
   }
 
-  #healthFor({ name }: UpstreamQuestion): ServerHealth {
-    if (this.#forward.size === 0) return this.#health;
-    for (let labels = name.labelCount; labels >= 0; labels--) {
+  #groups(): Group[] {
+    return [this.#everywhere, ...this.#forward.values()];
+  }
+
+  #openAll(servers: readonly UpstreamServer[], known: readonly Asked[]): Asked[] {
+    const byText = new Map(servers.map(server => [formatUpstreamServer(server), server]));
+    return [...byText].map(
+      ([text, server]) => known.find(asked => asked.text === text) ?? this.#open(text, server),
+    );
+  }
+
+  #open(text: string, server: UpstreamServer): Asked {
+    return { server, text, health: new ServerHealth(), link: openLink(server, this.#context) };
+  }
+
+  /** Who is asked. DS belongs to the zone above the cut (RFC 4035 section 3.1.4.1), so to its servers. */
+  #groupFor({ name, type }: UpstreamQuestion): Group {
+    if (this.#forward.size === 0) return this.#everywhere;
+    for (let labels = name.labelCount - (type === TYPE.DS ? 1 : 0); labels >= 0; labels--) {
       const found = this.#forward.get(name.suffix(labels).key);
       if (found !== undefined) return found;
     }
-    return this.#health;
+    return this.#everywhere;
   }
 
-  async #turn(nobodyWaits: AbortSignal): Promise<void> {
-    if (nobodyWaits.aborted) throw new UpstreamError('aborted', 'nobody waits any more');
-    if (this.#inFlight >= MAX_IN_FLIGHT) {
-      if (this.#waiting.size >= MAX_WAITING) {
-        this.#counters.overloaded++;
-        throw new UpstreamError('overload', 'too many questions are waiting for the upstream servers');
-      }
-      await new Promise<void>((resolve, reject) => {
-        const onAbort = () => {
-          this.#waiting.delete(onTurn);
-          reject(new UpstreamError('aborted', 'nobody waits any more'));
-        };
-        const onTurn = () => {
-          this.#waiting.delete(onTurn);
-          nobodyWaits.removeEventListener('abort', onAbort);
-          // Taken here and not after the await: a newcomer must not slip in between.
-          this.#inFlight++;
-          resolve();
-        };
-        this.#waiting.add(onTurn);
-        nobodyWaits.addEventListener('abort', onAbort, { once: true });
-      });
-    } else {
-      this.#inFlight++;
+  #race(
+    question: UpstreamQuestion,
+    group: Group,
+    finish: (outcome: Message | UpstreamError) => void,
+  ): Race<Asked, Message> {
+    const now = this.#context.now();
+    const servers = byHealth(group.servers, now);
+    if (servers.length > 1) {
+      this.#hedges.earn();
+      if ((question.attempt ?? 0) > 0) putLast(servers, this.#answeredBy.get(keyOf(question)));
+      const probed = takeProbe(servers, servers[0]!, now);
+      if (probed !== undefined) this.#probe(probed, question);
     }
-  }
-
-  #race(question: UpstreamQuestion, nobodyWaits: AbortSignal): Promise<Message> {
-    const health = this.#healthFor(question);
-    const race = new Race<Message>({
-      health,
+    return new Race({
+      servers,
       times: this.#times,
-      now: this.#now,
-      avoid: (question.attempt ?? 0) > 0 ? this.#answeredBy.get(keyOf(question)) : undefined,
-      nobodyWaits,
-      ask: async (state, signal) => {
-        const answer = await this.#askServer(health, state, question, signal);
-        this.#remember(question, state);
-        return answer;
-      },
-      probe: state => this.#probe(health, state, question),
+      now: this.#context.now,
+      hedges: this.#hedges,
+      ask: (asked, again, reply) => this.#askServer(asked, question, again, reply),
       onSilent: () => this.#counters.silent++,
+      onHedge: () => this.#counters.hedges++,
+      done: (outcome, by) => {
+        if (by !== undefined && servers.length > 1) this.#remember(question, by);
+        finish(outcome);
+      },
     });
-    return race.run();
   }
 
-  #remember(question: UpstreamQuestion, state: ServerState): void {
+  #remember(question: UpstreamQuestion, asked: Asked): void {
     const key = keyOf(question);
     this.#answeredBy.delete(key);
-    this.#answeredBy.set(key, state);
+    this.#answeredBy.set(key, asked);
     if (this.#answeredBy.size > MAX_REMEMBERED)
       this.#answeredBy.delete(this.#answeredBy.keys().next().value!);
   }
 
   /** Asks for the sake of asking: only what it tells about the server's health is of interest. */
-  #probe(health: ServerHealth, state: ServerState, question: UpstreamQuestion): void {
+  #probe(asked: Asked, question: UpstreamQuestion): void {
     this.#counters.probes++;
-    const over = new AbortController();
-    const cancel = () => over.abort();
-    const end = setTimeout(cancel, this.#times.total);
-    this.#live.add(cancel);
-    this.#askServer(health, state, question, over.signal)
-      .catch(() => {})
-      .finally(() => {
-        clearTimeout(end);
-        this.#live.delete(cancel);
-      });
+    const stop = () => {
+      clearTimeout(end);
+      this.#probes.delete(stop);
+      giveUp();
+    };
+    const end = setTimeout(stop, this.#times.total);
+    let giveUp = () => {};
+    this.#probes.add(stop);
+    giveUp = this.#askServer(asked, question, false, stop);
   }
 
   /** One server's answer: usable, or an UpstreamError that says why not. */
-  async #askServer(
-    health: ServerHealth,
-    state: ServerState,
-    question: UpstreamQuestion,
-    signal: AbortSignal,
-  ): Promise<Message> {
-    const { server } = state;
-    if (!('address' in server)) throw new UpstreamError('network', `${server.transport} is not spoken yet`);
-    const query = composeQuery(question.name, question.type, idOf(this.#random(2)));
-    const sentAt = this.#now();
-    if (server.transport === 'udp') {
-      this.#counters.udp++;
-      const onForeign = () => this.#counters.foreign++;
-      const outcome = await askOverUdp(this.#sockets, server.address, query, onForeign, signal);
-      if (outcome.kind === 'flooded') {
-        this.#counters.flooded++;
-      } else {
-        health.answered(state, this.#now() - sentAt);
-        if (outcome.kind === 'message') {
-          const message = this.#parse(outcome.message);
-          if (message !== undefined) return this.#usable(health, state, message, outcome.rejection);
-        } else {
-          this.#counters.truncated++;
-        }
-      }
-    }
-    // Truncated, garbled or drowned in forgeries: TCP delivers what the server really said.
-    this.#counters.tcp++;
-    const answer = await this.#tcp.ask(server.address, query, signal);
-    if (server.transport === 'tcp') health.answered(state, this.#now() - sentAt);
-    const message = this.#parse(answer.message);
-    if (message === undefined) throw new UpstreamError('malformed', 'its answer is not a DNS message');
-    return this.#usable(health, state, message, answer.rejection);
+  #askServer(
+    asked: Asked,
+    { name, type }: UpstreamQuestion,
+    again: boolean,
+    reply: (outcome: Message | UpstreamError) => void,
+  ): () => void {
+    const { now } = this.#context;
+    const sentAt = now();
+    return asked.link.ask({ name, type, again, alone: false }, outcome => {
+      if (outcome instanceof UpstreamError) return reply(outcome);
+      asked.health.answered(now() - sentAt, now());
+      reply(this.#usable(asked.health, outcome));
+    });
   }
 
-  #parse(bytes: Uint8Array): Message | undefined {
-    try {
-      return parseMessage(bytes);
-    } catch (error) {
-      if (!(error instanceof DnsFormatError)) throw error;
-      this.#counters.malformed++;
-      return undefined;
-    }
-  }
-
-  #usable(health: ServerHealth, state: ServerState, message: Message, rejection: boolean): Message {
+  #usable(health: ServerHealth, message: Message): Message | UpstreamError {
     const { rcode } = message;
     // What an OPT provokes in a server or middlebox that does not know it (RFC 6891 section 7). Asking again without
     // EDNS would bring an answer, but one that nobody can validate.
     const rejectsEdns = rcode === RCODE.FORMERR || rcode === RCODE.NOTIMP || rcode === RCODE.BADVERS;
-    if (rejectsEdns || message.edns !== undefined) health.rejectedEdns(state, rejectsEdns);
+    if (rejectsEdns || message.edns !== undefined) health.rejectsEdns = rejectsEdns;
     if (rejectsEdns) {
       this.#counters.rejected++;
-      throw new UpstreamError(
-        'no-edns',
-        `rejects EDNS, without which there is no DNSSEC (${rcodeToText(rcode)})`,
-      );
+      const text = `rejects EDNS, without which there is no DNSSEC (${rcodeToText(rcode)})`;
+      return new UpstreamError('no-edns', text);
     }
-    if (rcode === RCODE.SERVFAIL || rcode === RCODE.REFUSED || rejection) {
+    if (rcode === RCODE.SERVFAIL || rcode === RCODE.REFUSED) {
       this.#counters.rejected++;
-      throw new UpstreamError(
-        rcode === RCODE.REFUSED ? 'refused' : 'servfail',
-        `answers ${rcodeToText(rcode)}`,
-      );
+      const code = rcode === RCODE.REFUSED ? 'refused' : 'servfail';
+      return new UpstreamError(code, `answers ${rcodeToText(rcode)}`);
     }
     return message;
   }
+
+  #noPlace(why: 'crowded' | 'slow'): UpstreamError {
+    if (why === 'crowded') {
+      this.#counters.overloaded++;
+      return new UpstreamError('overload', 'too many questions are waiting for the upstream servers');
+    }
+    this.#counters.evicted++;
+    return new UpstreamError(
+      'overload',
+      'given up for the sake of others: no server answered it soon enough',
+    );
+  }
+
+  /** The way to a server that may be none of those configured. */
+  #linkTo(server: UpstreamServer): { link: Link; release: () => void } {
+    const text = formatUpstreamServer(server);
+    for (const { servers } of this.#groups()) {
+      const known = servers.find(asked => asked.text === text);
+      if (known !== undefined) return { link: known.link, release: () => {} };
+    }
+    let entry = this.#aside.get(text);
+    if (entry === undefined) {
+      entry = { asked: this.#open(text, server), users: 0, end: undefined };
+      this.#aside.set(text, entry);
+    }
+    const { asked } = entry;
+    const kept = entry;
+    kept.users++;
+    clearTimeout(kept.end);
+    const release = () => {
+      if (--kept.users > 0 || this.#closed) return;
+      kept.end = setTimeout(() => {
+        this.#aside.delete(text);
+        asked.link.close();
+      }, ASIDE_MILLIS);
+      kept.end.unref();
+    };
+    return { link: asked.link, release };
+  }
+}
+
+function putLast(servers: Asked[], last: Asked | undefined): void {
+  const at = last === undefined ? -1 : servers.indexOf(last);
+  if (at >= 0) servers.push(...servers.splice(at, 1));
 }
 
 function keyOf({ name, type }: UpstreamQuestion): string {
   return `${type} ${name.key}`;
 }
+
+function aborted(): UpstreamError {
+  return new UpstreamError('aborted', 'nobody waits any more');
+}
+
+const nobodyKnows: Bootstrap = async name => {
+  throw new UpstreamError('network', `no address of ${name} is configured`);
+};

@@ -53,7 +53,7 @@ const questions: [string, number][] = [
 ];
 const exchanges: Recorded['exchanges'] = [];
 for (const [name, type] of questions) {
-  const answer = await ask(composeQuery(Name.parseText(name), type, exchanges.length));
+  const answer = await ask(composeQuery(Name.parseText(name), type, { id: exchanges.length }));
   exchanges.push({ name, type, answer: Buffer.from(answer).toString('base64') });
 }
 const recorded: Recorded = { anchors: world.anchors, unixSeconds: Math.floor(Date.now() / 1000), exchanges };

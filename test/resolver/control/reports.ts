@@ -7,8 +7,8 @@ export const statusReport: StatusReport = {
   startedAt: '2026-01-31T09:00:00.000Z',
   listen: ['127.0.0.1:53', '[::1]:53'],
   upstreams: [
-    { address: '192.0.2.53:53', healthy: true, rttMs: 11.7 },
-    { address: '[2001:db8::53]:53', healthy: false },
+    { address: '192.0.2.53:53', transport: 'udp', healthy: true, rttMs: 11.7, slowMs: 20.1 },
+    { address: '[2001:db8::53]:53', transport: 'udp', healthy: false, why: 'no answer' },
   ],
   dataplane: { kind: 'xfrm', kernel: 'Linux 6.1.0' },
   identity: { name: 'host.example.org', keys: [{ algorithm: 'Ed25519', fingerprint: 'SHA256:abc' }] },
