@@ -21,6 +21,8 @@ export function nsecProvesNodata(nsecs: readonly OwnedNsec[], name: Name, type: 
   if (nsecs.some(nsec => isEmptyNonTerminal(nsec, name, zone))) return true;
   const wildcard = closestEncloser(nsecs, name, zone)?.wildcard();
   if (wildcard === undefined) return false;
+  // The wildcard may itself have nothing but names below it; it answers all the same (RFC 4592 §2.2.2).
+  if (nsecs.some(nsec => isEmptyNonTerminal(nsec, wildcard, zone))) return true;
   return nsecs.some(({ owner, nsec }) => owner.equals(wildcard) && lacksType(nsec.types, type, wildcard));
 }
 

@@ -51,6 +51,15 @@ test('NSEC: NXDOMAIN needs the name and the wildcard covered', () => {
   );
 });
 
+test('NSEC: a wildcard that is an empty non-terminal answers with no data (RFC 4592 §2.2.2)', () => {
+  const around = nsec('example', 'a.*.ent.example', TYPE.SOA, TYPE.NS);
+  const below = nsec('a.*.ent.example', 'z.example', TYPE.A);
+  assert.ok(nsecProvesNodata([around, below], name('x.ent.example'), TYPE.A, zone));
+  assert.ok(nsecProvesNodata([around, below], name('x.y.ent.example'), TYPE.A, zone));
+  assert.ok(!nsecProvesNodata([around], name('x.ent.example'), TYPE.A, zone), 'x.ent may exist');
+  assert.ok(!nsecProvesNodata([below], name('x.ent.example'), TYPE.A, zone), '*.ent may have data');
+});
+
 test('NSEC: nothing is proven below a zone cut or a DNAME, nor outside the zone', () => {
   assert.ok(!nsecProvesNxdomain([SUB, APEX], name('www.sub.example'), zone), 'RFC 6840 §4.1');
   assert.ok(!nsecProvesNxdomain([LAST, APEX], name('www.z.example'), zone));

@@ -1,16 +1,11 @@
-/** Verdicts over zones signed by BIND's tools and served by nsd, beside those of delv. */
+/** Verdicts over zones signed by BIND's tools and served by nsd. What others say of such zones: test/second-opinion/. */
 import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
-import { join } from 'node:path';
 import test, { after, before } from 'node:test';
-import { promisify } from 'node:util';
 import { Name } from '../../../resolver/dns/name.ts';
 import { EDE, RCODE, TYPE, typeFromText } from '../../../resolver/dns/types.ts';
 import { parseTrustAnchors } from '../../../resolver/dnssec/anchors.ts';
 import { ValidatingResolver } from '../../../resolver/dnssec/resolver.ts';
 import type { Resolution, Verdict } from '../../../resolver/dnssec/types.ts';
-import { layerEnvironment, locate } from '../../lab/packages.ts';
 import { exchangeWith } from '../../rpl/validator.ts';
 import { missingTools, startWorld, type World, type ZoneSpec } from './zones.ts';
 
@@ -218,49 +213,3 @@ test('negative trust anchors make insecure what is bogus (RFC 7646); nothing is 
   const blind = new ValidatingResolver({ ...options, anchors: [] });
   assert.equal((await blind.lookup(name, TYPE.A)).verdict, 'insecure');
 });
-
-test('delv agrees', {
-  skip: why ?? (locate('usr/bin/delv') ? undefined : 'delv is not installed (bind9-dnsutils)'),
-}, async t => {
-  const anchor = world.anchors
-    .trim()
-    .replace(/^\. IN DS (\d+) (\d+) (\d+) (.*)$/, '"." static-ds $1 $2 $3 "$4";');
-  const anchorFile = join(world.directory, 'delv.anchors');
-  writeFileSync(anchorFile, `trust-anchors { ${anchor} };\n`);
-  const good = ['nsec-13.', 'nsec3-13.', 'optout.'].flatMap(zone => expectations(zone, zone === 'optout.'));
-  const others = Object.keys(ALGORITHMS).flatMap((number): [string, string][] => [
-    [`www.nsec-${number}.`, 'A'],
-    [`nothing.nsec3-${number}.`, 'A'],
-  ]);
-  const spoiled = [
-    'expired',
-    'future',
-    'wrongkey',
-    'stripped',
-    'forged',
-    'unknown-algorithm',
-    'unknown-digest',
-  ];
-  const asked = [...good, ...others, ...spoiled.map((zone): [string, string] => [`www.${zone}.`, 'A'])];
-  const differing: string[] = [];
-  for (const [name, type] of asked) {
-    const ours = await ask(name, type);
-    const theirs = await delv(name, type, anchorFile);
-    const mine = ours.outcome === 'failure' ? 'bogus' : ours.verdict;
-    // RFC 5155 §9.2: what an opt-out span covers must not be called authenticated; delv does not look.
-    if (theirs === 'secure' && mine === 'insecure' && name.includes('optout.')) continue;
-    if (theirs !== mine) differing.push(`${name} ${type}: delv ${theirs}, we ${mine}`);
-  }
-  t.diagnostic(`${asked.length} questions, ${differing.length} differ`);
-  assert.deepEqual(differing, []);
-});
-
-async function delv(name: string, type: string, anchorFile: string): Promise<Verdict> {
-  const args = ['@127.0.0.1', '-p', String(world.port), '-a', anchorFile, '+root=.', name, type];
-  const { stdout, stderr } = await promisify(execFile)('delv', args, { env: layerEnvironment() }).catch(
-    error => error,
-  );
-  const output = `${stdout}${stderr}`;
-  if (/resolution failed: (?!ncache)/.test(output)) return 'bogus';
-  return /unsigned answer/.test(output) ? 'insecure' : /fully validated/.test(output) ? 'secure' : 'bogus';
-}

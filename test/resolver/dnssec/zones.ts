@@ -113,8 +113,8 @@ export async function startWorld(specs: readonly ZoneSpec[]): Promise<World> {
   return { port, anchors: top.ds, directory, stop };
 }
 
-/** A port found free may be taken before nsd has it: then another. */
-async function startNsd(
+/** nsd with the zones' `served` lines. A port found free may be taken before nsd has it: then another. */
+export async function startNsd(
   directory: string,
   served: readonly string[],
 ): Promise<{ nsd: ChildProcess; port: number }> {
@@ -197,7 +197,7 @@ async function answering(port: number, nsd: ChildProcess, complaint: string[]): 
   throw new Error(`nsd does not answer: ${complaint.join('')}`);
 }
 
-async function ended(child: ChildProcess): Promise<void> {
+export async function ended(child: ChildProcess): Promise<void> {
   if (child.exitCode !== null) return;
   const exit = new Promise(resolve => child.once('exit', resolve));
   child.kill('SIGTERM');
