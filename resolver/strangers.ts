@@ -8,7 +8,7 @@
  */
 import type { Identity, IpAddress, PublicKey } from '../ike/types.ts';
 import { formatIpAddress } from './address.ts';
-import { textOf } from './capture/capture.ts';
+import { textOf } from './capture/names.ts';
 import type { PolicyGroup, PolicyGroups } from './capture/groups.ts';
 import type { Lookup } from './capture/interfaces.ts';
 import { bytesEqual, fingerprintOf, keysForAddress, readKeys, reverseName } from './capture/keys.ts';

@@ -28,9 +28,17 @@ import type { GatewayRule } from './gateways.ts';
 import { type PolicyGroup, type PolicyGroups, strictest } from './groups.ts';
 import { Guards } from './guards.ts';
 import { carriesHints, type HintedTarget, hintedTargets, withoutHints } from './hints.ts';
-import type { Blocks, LocalAddresses, Lookup, NegotiationFailure, Negotiator } from './interfaces.ts';
+import type {
+  Blocks,
+  LocalAddresses,
+  Lookup,
+  RememberingLookup,
+  NegotiationFailure,
+  Negotiator,
+} from './interfaces.ts';
 import { type AddressStory, Journal, Story } from './journal.ts';
 import {
+  addressesOf,
   bytesEqual,
   contradictionIn,
   effectiveAddress,
@@ -41,8 +49,10 @@ import {
   readKeys,
 } from './keys.ts';
 import { type Ground, giveWay, jointly, type Lease, leaseOf, SEAL_SECONDS } from './lease.ts';
+import { namesOf, textOf } from './names.ts';
 import { Peers } from './peers.ts';
 import { Speculations } from './speculation.ts';
+import { type StaleContext, staleInstead } from './stale.ts';
 import { sealByWays } from './ways.ts';
 
 /** More addresses than this in one RRset are not negotiated, and so not answered where privacy is asked for. */
@@ -54,7 +64,7 @@ const SEALED_TTL_SECONDS = 60;
 export type CaptureQuestion = { name: Name; type: number; dnssecOk: boolean; checkingDisabled: boolean };
 
 export type CaptureOptions = {
-  lookup: Lookup;
+  lookup: RememberingLookup;
   groups: PolicyGroups;
   negotiator: Negotiator;
   blocks: Blocks;
@@ -80,6 +90,7 @@ export class Capture {
   readonly journal = new Journal();
   readonly speculations: Speculations;
   readonly #options: CaptureOptions;
+  readonly #staleContext: StaleContext;
   /** What every answer rests on. */
   #ground: Ground = { stands: true };
 
@@ -88,6 +99,9 @@ export class Capture {
     this.peers = new Peers(options);
     this.guards = new Guards(options);
     this.speculations = new Speculations(options);
+    const { lookup, sleep, gateways = [] } = options;
+    const groupOf = (names: string[], address: IpAddress) => this.#groupOf(names, address);
+    this.#staleContext = { lookup, sleep, gateways, groupOf, peers: this.peers, guards: this.guards };
   }
 
   /** Answers a question of class IN. Never rejects for anything that came from the network. */
@@ -110,12 +124,12 @@ export class Capture {
       case TYPE.AAAA:
         return (await this.capture(question, signal)).answer;
       case TYPE.ANY:
-        return this.#any(question);
+        return this.#any(question, signal);
       case TYPE.HTTPS:
       case TYPE.SVCB:
-        return this.#service(question);
+        return this.#service(question, signal);
       default:
-        return this.#passOn(question);
+        return this.#passOn(question, signal);
     }
   }
 
@@ -135,6 +149,8 @@ export class Capture {
     story.rcode = answer.rcode;
     story.ede = answer.ede ?? [];
     story.finish();
+    // Nobody was answered: there is nothing to tell.
+    if (signal?.aborted) return { answer, story };
     this.journal.keep(story);
     this.#options.decided?.(story);
     return { answer, story };
@@ -152,10 +168,15 @@ export class Capture {
       this.#mayNegotiate(question.name, address),
     );
     try {
-      const keyResolution = lookup.lookup(question.name, TYPE.IPSECKEY);
+      const { signal } = story;
+      const keyResolution = lookup.lookup(question.name, TYPE.IPSECKEY, signal);
       // The other family is asked for too: whoever asks for one mostly asks for both, and it costs no waiting.
-      void lookup.lookup(question.name, question.type === TYPE.A ? TYPE.AAAA : TYPE.A);
-      const addresses = await lookup.lookup(question.name, question.type);
+      void lookup.lookup(question.name, question.type === TYPE.A ? TYPE.AAAA : TYPE.A, signal);
+      const addressResolution = lookup.lookup(question.name, question.type, signal);
+      const pending = [addressResolution, keyResolution];
+      const stale = await staleInstead(question, story, pending, this.#staleContext);
+      if (stale !== undefined) return stale;
+      const addresses = await addressResolution;
       story.step('addresses', describe(addresses));
       story.canonicalName = textOf(addresses.canonicalName);
       if (addresses.outcome === 'failure' || addresses.verdict === 'bogus') {
@@ -194,7 +215,7 @@ export class Capture {
     const here = found.map(address => this.#staysHere(address));
     const asking = found.some((_, i) => !here[i] && wantsKey(groupOf[i]!));
     const finding: LeasedFinding = asking
-      ? await this.#keys(question.name, addresses, keyResolution)
+      ? await this.#keys(question.name, addresses, keyResolution, story.signal)
       : {
           state: 'absent' as const,
           records: [],
@@ -285,7 +306,10 @@ export class Capture {
         text: `only ${MAX_ADDRESSES} addresses of one answer are negotiated`,
       });
     }
-    const { lookup, gateways } = this.#options;
+    const lookup: Lookup = {
+      lookup: (name, type) => this.#options.lookup.lookup(name, type, story.signal),
+    };
+    const { gateways } = this.#options;
     const { ways, refused, unknown } = await keysForAddress(finding, address, job, lookup, gateways);
     // A look-up on which a key hangs failed: what would be clear without it must not be.
     const failed = (failure: NegotiationFailure): AddressStory =>
@@ -294,13 +318,7 @@ export class Capture {
       drop();
       return failed({ code: 'not-proven', text: refused[0] ?? finding.why });
     }
-    const settled = await sealByWays(
-      ways,
-      { ...job, strict },
-      this.peers,
-      this.#options.lookup,
-      this.#options,
-    );
+    const settled = await sealByWays(ways, { ...job, strict }, this.peers, lookup, this.#options);
     if (settled.state === 'pending') {
       const why = `the negotiation with ${formatIpAddress(address)} takes longer than ${this.#options.patienceMillis} ms`;
       return failed({ code: 'no-answer', text: why });
@@ -363,6 +381,7 @@ export class Capture {
     asked: Name,
     addresses: Resolution,
     keyResolution: Promise<Resolution>,
+    signal: AbortSignal | undefined,
   ): Promise<LeasedFinding> {
     // Nobody vouches for the addresses, so no key counts, and there is nothing to wait for.
     if (addresses.verdict === 'insecure') {
@@ -373,7 +392,7 @@ export class Capture {
     // Both questions followed the same CNAMEs, unless the zone changed between them: then ask at the new end.
     const resolution = first.canonicalName.equals(addresses.canonicalName)
       ? first
-      : await this.#options.lookup.lookup(addresses.canonicalName, TYPE.IPSECKEY);
+      : await this.#options.lookup.lookup(addresses.canonicalName, TYPE.IPSECKEY, signal);
     if (addresses.verdict !== 'secure') {
       return {
         state: 'unknown',
@@ -412,13 +431,13 @@ export class Capture {
   }
 
   /** HTTPS and SVCB: address hints are answered only when the capture of their target would answer them too. */
-  async #service(question: CaptureQuestion): Promise<CaptureAnswer> {
-    const resolution = await this.#options.lookup.lookup(question.name, question.type);
+  async #service(question: CaptureQuestion, signal?: AbortSignal): Promise<CaptureAnswer> {
+    const resolution = await this.#options.lookup.lookup(question.name, question.type, signal);
     if (resolution.outcome === 'failure' || resolution.verdict === 'bogus')
       return refusedResolution(resolution);
     if (!carriesHints(resolution.answer)) return withLease(passed(resolution), leaseOf(resolution));
     const targets = hintedTargets(resolution.answer);
-    const pass = await Promise.all((targets ?? []).map(target => this.#answersAll(question, target)));
+    const pass = await Promise.all((targets ?? []).map(target => this.#answersAll(question, target, signal)));
     if (targets === undefined || pass.some(({ all }) => !all)) return strippedOfHints(resolution);
     const answer = { ...passed(resolution), ttlCapSeconds: SEALED_TTL_SECONDS };
     return withLease(answer, jointly([leaseOf(resolution), ...pass.map(({ lease }) => lease)]));
@@ -427,9 +446,10 @@ export class Capture {
   async #answersAll(
     question: CaptureQuestion,
     { target, family, hints }: HintedTarget,
+    signal: AbortSignal | undefined,
   ): Promise<{ all: boolean; lease: Lease | undefined }> {
     const type = family === 4 ? TYPE.A : TYPE.AAAA;
-    const { answer, story } = await this.capture({ ...question, name: target, type });
+    const { answer, story } = await this.capture({ ...question, name: target, type }, signal);
     const answered = story.addresses.filter(a => a.answered).map(a => a.address.bytes);
     const all = hints.every(hint => {
       const address = effectiveAddress(hint);
@@ -439,8 +459,8 @@ export class Capture {
   }
 
   /** ANY carries no address past the capture (RFC 8482 §4.1: a subset will do), except where no key is asked for. */
-  async #any(question: CaptureQuestion): Promise<CaptureAnswer> {
-    const resolution = await this.#options.lookup.lookup(question.name, question.type);
+  async #any(question: CaptureQuestion, signal?: AbortSignal): Promise<CaptureAnswer> {
+    const resolution = await this.#options.lookup.lookup(question.name, question.type, signal);
     if (resolution.outcome === 'failure' || resolution.verdict === 'bogus')
       return refusedResolution(resolution);
     const names = namesOf(question.name, resolution);
@@ -458,8 +478,8 @@ export class Capture {
     return withLease(some, leaseOf(resolution));
   }
 
-  async #passOn(question: CaptureQuestion): Promise<CaptureAnswer> {
-    const resolution = await this.#options.lookup.lookup(question.name, question.type);
+  async #passOn(question: CaptureQuestion, signal?: AbortSignal): Promise<CaptureAnswer> {
+    const resolution = await this.#options.lookup.lookup(question.name, question.type, signal);
     if (resolution.outcome === 'failure') return refusedResolution(resolution);
     // A client that checks for itself gets what the upstream said (RFC 4035 §3.2.2); addresses never go this way.
     if (resolution.verdict === 'bogus' && !question.checkingDisabled) return refusedResolution(resolution);
@@ -469,29 +489,4 @@ export class Capture {
 
 function blocked(address: IpAddress, group: PolicyGroup, why: string): AddressStory {
   return { address, answered: false, group, assurance: 'blocked', why };
-}
-
-function addressesOf(resolution: Resolution, type: number): IpAddress[] {
-  return resolution.answer
-    .filter(rrset => rrset.type === type)
-    .flatMap(rrset => rrset.rdatas)
-    .map(effectiveAddress)
-    .filter(address => address !== undefined);
-}
-
-/** The asked name and every name of its CNAME chain, as the policy groups write them. */
-function namesOf(asked: Name, resolution: Resolution): string[] {
-  return [
-    ...new Set([
-      textOf(asked),
-      ...resolution.answer.map(r => textOf(r.name)),
-      textOf(resolution.canonicalName),
-    ]),
-  ];
-}
-
-/** A name as policy groups, logs and `explain` write it: lower case, no final dot. */
-export function textOf(name: Name): string {
-  const text = name.canonical().toText();
-  return text === '.' ? '.' : text.slice(0, -1);
 }

@@ -9,7 +9,13 @@ import type { Resolution } from '../dnssec/types.ts';
 
 /** Validated, cached, coalesced look-ups. Never rejects: a failure is a Resolution too. */
 export interface Lookup {
-  lookup(name: Name, type: number): Promise<Resolution>;
+  /** When `signal` fires the answer is no longer of interest, and may be a failure. */
+  lookup(name: Name, type: number, signal?: AbortSignal): Promise<Resolution>;
+}
+
+export interface RememberingLookup extends Lookup {
+  /** What is known without asking anybody: still good, or proven once and marked as `stale`. Failures are not. */
+  remembered(name: Name, type: number): Resolution | undefined;
 }
 
 /** A public key as an IPSECKEY record carries it: algorithm number and key field (RFC 4025 §2.4, §2.6). */

@@ -183,6 +183,15 @@ function failureOf({ outcome, verdict, ede }: Resolution): string | undefined {
   return verdict === 'bogus' ? (ede?.text ?? 'bogus') : undefined;
 }
 
+/** What packets to the answer's addresses go to; RDATA that are none are left out. */
+export function addressesOf(resolution: Resolution, type: number): IpAddress[] {
+  return resolution.answer
+    .filter(rrset => rrset.type === type)
+    .flatMap(rrset => rrset.rdatas)
+    .map(effectiveAddress)
+    .filter(address => address !== undefined);
+}
+
 function secureAddresses({ verdict, answer, question, canonicalName }: Resolution): IpAddress[] {
   if (verdict !== 'secure') return [];
   return answer

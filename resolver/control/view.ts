@@ -1,8 +1,9 @@
 /** What the control socket tells about the running daemon, and what it can make it do. */
 import { formatIpAddress, parseIpAddress } from '../address.ts';
-import { type Capture, textOf } from '../capture/capture.ts';
+import type { Capture } from '../capture/capture.ts';
 import { strictest } from '../capture/groups.ts';
 import { round, type Story } from '../capture/journal.ts';
+import { textOf } from '../capture/names.ts';
 import type { ProvenPeer } from '../capture/peers.ts';
 import { Name } from '../dns/name.ts';
 import { rcodeToText, TYPE, typeFromText, typeToText } from '../dns/types.ts';

@@ -1,20 +1,21 @@
 /** A small world for the capture: zones as plain data, peers that hold keys, a clock that only moves when told. */
 import { type IpAddress, formatIpAddress, parseIpAddress } from '../../../resolver/address.ts';
+import { CachedResolver } from '../../../resolver/cache/answers.ts';
 import { Capture } from '../../../resolver/capture/capture.ts';
 import { PolicyGroups, type GroupEntries, type PolicyGroup } from '../../../resolver/capture/groups.ts';
 import type {
-  Lookup,
   Negotiation,
   NegotiationFailure,
   NegotiationOutcome,
   NegotiationPeer,
   PublicKey,
+  RememberingLookup,
 } from '../../../resolver/capture/interfaces.ts';
 import { fingerprintOf } from '../../../resolver/capture/keys.ts';
 import { composeIpseckey, type IpseckeyGateway } from '../../../resolver/dns/ipseckey.ts';
 import { Name } from '../../../resolver/dns/name.ts';
 import type { Rrset } from '../../../resolver/dns/rrset.ts';
-import { RCODE, TYPE } from '../../../resolver/dns/types.ts';
+import { EDE, RCODE, TYPE } from '../../../resolver/dns/types.ts';
 import type { Resolution, Verdict } from '../../../resolver/dnssec/types.ts';
 
 export type Zone = {
@@ -34,6 +35,9 @@ export function keyNumber(number: number): PublicKey {
   return { algorithm: 4, data: new Uint8Array(32).fill(number) };
 }
 
+/** The time of day at which every world begins. */
+const UNIX_MILLIS = 1_700_000_000_000;
+
 export class World {
   readonly zones = new Map<string, Zone>();
   /** Which keys the host at an address holds; an address that is not here never answers. */
@@ -44,7 +48,9 @@ export class World {
     [];
   /** Children that stand in the kernel: id to address and fingerprint. */
   readonly children = new Map<number, { address: string; via?: string; fingerprint: string }>();
-  readonly lookup: Lookup = { lookup: async (name, type) => this.#resolve(name, type) };
+  readonly lookup: RememberingLookup;
+  /** What upstream does: answers, says nothing and fails, or keeps everybody waiting. */
+  upstream: 'answers' | 'silent' | 'slow' = 'answers';
   readonly capture: Capture;
   now = 1_000;
   failWith: NegotiationFailure | undefined;
@@ -63,7 +69,14 @@ export class World {
     groups?: Partial<Record<PolicyGroup, GroupEntries>>;
     own?: string[];
     patienceMillis?: number;
+    /** Through the cache as in the daemon, stale answers for a day; else every question is asked anew. */
+    cached?: boolean;
   }) {
+    const uncached = async (name: Name, type: number) => this.#ask(name, type);
+    const clocks = { now: () => this.now, wallClock: () => UNIX_MILLIS + this.now };
+    this.lookup = options.cached
+      ? new CachedResolver({ lookup: uncached }, { ...clocks, maxStaleSeconds: 86_400 })
+      : { lookup: uncached, remembered: () => undefined };
     this.capture = new Capture({
       lookup: this.lookup,
       groups: new PolicyGroups({
@@ -90,7 +103,7 @@ export class World {
       },
       patienceMillis: options.patienceMillis ?? 2_000,
       now: () => this.now,
-      unixNow: () => 1_700_000_000_000 + this.now,
+      unixNow: () => UNIX_MILLIS + this.now,
       sleep: (millis, signal) =>
         new Promise(resolve => {
           signal.addEventListener('abort', () => resolve(), { once: true });
@@ -165,6 +178,13 @@ export class World {
     };
   }
 
+  #ask(name: Name, type: number): Resolution | Promise<Resolution> {
+    if (this.upstream === 'answers') return this.#resolve(name, type);
+    this.lookups.push(`${name.toText()} ${type}`);
+    if (this.upstream === 'slow') return new Promise(() => {});
+    return silence(name, type, name);
+  }
+
   #resolve(name: Name, type: number): Resolution {
     this.lookups.push(`${name.toText()} ${type}`);
     const answer: Rrset[] = [];
@@ -179,12 +199,7 @@ export class World {
       verdict = weakest(verdict, zone?.verdict ?? 'secure');
     }
     if (type === TYPE.IPSECKEY && zone?.keyVerdict === 'timeout') {
-      return {
-        ...empty(name, type, at),
-        rcode: RCODE.SERVFAIL,
-        outcome: 'failure',
-        verdict: 'indeterminate',
-      };
+      return silence(name, type, at);
     }
     if (type === TYPE.IPSECKEY && zone?.keyVerdict) verdict = zone.keyVerdict as Verdict;
     const before = answer.length;
@@ -219,7 +234,27 @@ function rdatasOf(zone: Zone, type: number): Uint8Array[] {
 }
 
 function rrset(name: Name, type: number, rdatas: Uint8Array[]): Rrset {
-  return { name, type, class: 1, ttlSeconds: 300, rdatas, signatures: [Uint8Array.of(0)] };
+  return { name, type, class: 1, ttlSeconds: 300, rdatas, signatures: [rrsig(type)] };
+}
+
+function silence(name: Name, type: number, canonicalName: Name): Resolution {
+  return {
+    ...empty(name, type, canonicalName),
+    rcode: RCODE.SERVFAIL,
+    outcome: 'failure',
+    verdict: 'indeterminate',
+    ede: { code: EDE.NETWORK_ERROR, text: 'no upstream server answered in time' },
+  };
+}
+
+/** An RRSIG that is in force for some days; nobody checks what it signs. */
+function rrsig(type: number): Uint8Array {
+  const rdata = new Uint8Array(19 + 64);
+  const view = new DataView(rdata.buffer);
+  view.setUint16(0, type);
+  view.setUint32(8, UNIX_MILLIS / 1000 + 5 * 86_400);
+  view.setUint32(12, UNIX_MILLIS / 1000 - 86_400);
+  return rdata;
 }
 
 function empty(name: Name, type: number, canonicalName: Name): Resolution {
