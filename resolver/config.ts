@@ -38,8 +38,18 @@ export type Configuration = {
   /** Zones with resolvers of their own; the longest that holds a name counts. */
   forward: ForwardZone[];
   trustAnchors: TrustAnchor[];
+  /** The trust anchors are only where it began: rollovers are followed (RFC 5011). */
+  trustAnchorsManaged: boolean;
   /** Names below which nothing is validated (RFC 7646). */
   negativeTrustAnchors: Name[];
+  cache: {
+    /** Octets of memory for all that is kept of answers. */
+    maxBytes: number;
+    /** How long past its end an answer may be given while every seal stands and upstream is silent; 0: never. */
+    maxStaleSeconds: number;
+    /** Whether answers outlive an orderly stop, in the state directory. */
+    keepOnStop: boolean;
+  };
   identity: {
     /** FQDN sent as our IKE identity; undefined: our address is our identity. */
     name: string | undefined;
@@ -204,6 +214,12 @@ function complete(
     forward: given.forward ?? [],
     trustAnchors: trustAnchors(given['trust-anchors'], sources, machine, from, problems),
     negativeTrustAnchors: (given['negative-trust-anchors'] ?? []).map(owner => Name.parseText(`${owner}.`)),
+    trustAnchorsManaged: given['trust-anchors-managed'] ?? given['trust-anchors'] === undefined,
+    cache: {
+      maxBytes: given.cache?.size ?? 64 << 20,
+      maxStaleSeconds: Math.floor((given.cache?.stale ?? 86_400_000) / 1000),
+      keepOnStop: given.cache?.['keep-on-stop'] ?? false,
+    },
     identity: {
       name: name === 'none' ? undefined : (name ?? fullyQualifiedName(machine)),
       keys: keySource(given.identity?.keys, state, from),

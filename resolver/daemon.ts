@@ -18,6 +18,7 @@ import { isOurIndex, isOurReqid } from '../kernel/marks.ts';
 import { openUdp } from '../kernel/sockets.ts';
 import { KernelError, Xfrm } from '../kernel/xfrm.ts';
 import { formatSocketAddress, type IpAddress } from './address.ts';
+import { restoreAnswers, writeAnswers } from './answers-file.ts';
 import { Capture } from './capture/capture.ts';
 import { PolicyGroups } from './capture/groups.ts';
 import type { Story } from './capture/journal.ts';
@@ -177,6 +178,8 @@ async function start(
   await startStub(stub, configuration);
   undo.push(() => stub.close());
 
+  const answersFile = { configuration, cache: resolving.cache, anchors: () => resolving.anchors, log };
+  if (configuration.cache.keepOnStop) void restoreAnswers(answersFile);
   void tellOfWrongClock(resolving, log);
 
   let stopping: Promise<void> | undefined;
@@ -187,6 +190,7 @@ async function start(
     await sealing.stop();
     resolving.upstream.close();
     routes.close();
+    if (configuration.cache.keepOnStop) writeAnswers(answersFile);
   };
   return {
     listen: stub.addresses().map(formatSocketAddress),
@@ -217,7 +221,9 @@ function openResolver(configuration: Configuration, sockets: UpstreamSockets) {
   });
   const anchors = configuration.trustAnchors;
   const now = () => configuration.validationTime ?? Math.floor(Date.now() / 1000);
-  const rrsets = new RrsetCache();
+  const { maxBytes, maxStaleSeconds } = configuration.cache;
+  // RRsets packed, the denials among them, and a quarter for whole answers as they are handed out.
+  const rrsets = new RrsetCache({ maxBytes: (maxBytes * 5) / 8, maxDenialBytes: maxBytes / 8 });
   const validator = new ValidatingResolver({
     exchange: async (question, signal) => {
       const message = await upstream.exchange(question, signal);
@@ -234,7 +240,7 @@ function openResolver(configuration: Configuration, sockets: UpstreamSockets) {
     upstream,
     anchors,
     rrsets,
-    cache: new CachedResolver(validator),
+    cache: new CachedResolver(validator, { maxBytes: maxBytes / 4, maxStaleSeconds }),
     observe: (given: Observer) => {
       observer = given;
     },

@@ -24,11 +24,32 @@ export type Entry = {
 };
 
 /** No answer is kept longer, whatever its owner says (RFC 8767 section 4 suggests such a bound). */
-const MAX_TTL_SECONDS = 86_400;
+export const MAX_TTL_SECONDS = 86_400;
 /** RFC 2308 section 5 suggests one to three hours. */
 const MAX_NEGATIVE_TTL_SECONDS = 10_800;
 /** The TTL of what is handed out past its time (RFC 8767 section 4). */
 export const STALE_TTL_SECONDS = 30;
+
+/** An entry that nobody has asked for yet; its octets are for the caller to count. */
+export function newEntry(
+  resolution: Resolution,
+  storedAt: number,
+  storedAtWall: number,
+  lifeMillis: number,
+): Omit<Entry, 'bytes'> {
+  return {
+    resolution,
+    storedAt,
+    storedAtWall,
+    lifeMillis,
+    usedAt: storedAt,
+    uses: 0,
+    renewed: false,
+    contradicted: false,
+    view: resolution,
+    viewAge: 0,
+  };
+}
 
 /** How long an answer that is no failure may be kept, seconds; 0: not at all. */
 export function lifeSeconds(found: Resolution): number {
@@ -61,8 +82,8 @@ export function mayBecomeStale({ outcome, verdict }: Resolution): boolean {
 }
 
 /** Whether every signature of every RRset is in force at `unixSeconds` (RFC 4034 section 3.1.5). */
-export function signaturesHold({ answer }: Resolution, unixSeconds: number): boolean {
-  return answer.every(({ signatures }) =>
+export function signaturesHold({ answer, authority }: Resolution, unixSeconds: number): boolean {
+  return [...answer, ...authority].every(({ signatures }) =>
     signatures.every(rdata => {
       const rrsig = parseRrsig(rdata);
       if (rrsig === undefined) return false;

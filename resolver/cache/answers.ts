@@ -16,11 +16,14 @@ import {
   type Entry,
   isFailure,
   lifeSeconds,
+  MAX_TTL_SECONDS,
   mayBecomeStale,
+  newEntry,
   saysTheSame,
   signaturesHold,
 } from './answers-entry.ts';
 import { Failures } from './answers-failures.ts';
+import type { KeptAnswer } from './answers-image.ts';
 
 /** What is behind the cache; never rejects. `refresh`: ask anew even for what is kept back there. */
 export type Lookup = {
@@ -80,6 +83,7 @@ export class CachedResolver {
     renewalsFailed: 0,
     stale: 0,
     evicted: 0,
+    flushes: 0,
   };
 
   constructor(inner: Lookup, config: CacheConfig = {}) {
@@ -154,6 +158,36 @@ export class CachedResolver {
     for (const key of keys) this.#failures.delete(key);
     this.#inFlight.clear();
     return keys.length;
+  }
+
+  /** All answers that are still good or may be shown as stale, the least recently used first. */
+  *kept(): Iterable<KeptAnswer> {
+    for (const { resolution, storedAtWall, lifeMillis, contradicted } of this.#entries.values()) {
+      yield { resolution, storedAtWall, lifeMillis, contradicted };
+    }
+  }
+
+  /**
+   * Takes in an answer that an earlier run kept, unless its time is over or there is a newer one; whether it did.
+   *
+   * Its age is told by the time of day. Of what DNSSEC proved the signatures must be in force now.
+   */
+  restore({ resolution: found, storedAtWall, lifeMillis, contradicted }: KeptAnswer): boolean {
+    const key = keyOf(found.question.name, found.question.type);
+    const ageMillis = this.#wallClock() - storedAtWall;
+    if (this.#entries.has(key) || this.#inFlight.has(key) || ageMillis < 0) return false;
+    const end = lifeMillis + (mayBecomeStale(found) && !contradicted ? this.#maxStaleMillis : 0);
+    if (ageMillis >= end || isFailure(found) || lifeMillis > 1000 * MAX_TTL_SECONDS) return false;
+    if (found.verdict === 'secure' && !signaturesHold(found, Math.floor(this.#wallClock() / 1000)))
+      return false;
+    const { resolution, bytes } = compacted(found, lifeMillis / 1000);
+    if (this.#bytes + bytes + 2 * key.length > this.#maxBytes) return false;
+    this.#put(key, {
+      ...newEntry(resolution, this.#now() - ageMillis, storedAtWall, lifeMillis),
+      bytes: bytes + 2 * key.length,
+      contradicted,
+    });
+    return true;
   }
 
   counters(): Record<string, number> {
@@ -282,19 +316,9 @@ export class CachedResolver {
     this.#remove(key);
     this.#contradict(resolution);
     if (ttlSeconds === 0) return resolution;
-    const now = this.#now();
     this.#put(key, {
-      resolution,
-      storedAt: now,
-      storedAtWall: this.#wallClock(),
-      lifeMillis: ttlSeconds * 1000,
+      ...newEntry(resolution, this.#now(), this.#wallClock(), ttlSeconds * 1000),
       bytes: bytes + 2 * key.length,
-      usedAt: now,
-      uses: 0,
-      renewed: false,
-      contradicted: false,
-      view: resolution,
-      viewAge: 0,
     });
     return resolution;
   }
@@ -321,6 +345,7 @@ export class CachedResolver {
   }
 
   #forget(which: (key: string) => boolean): number {
+    this.#counters.flushes++;
     for (const key of this.#inFlight.keys()) if (which(key)) this.#inFlight.delete(key);
     let forgotten = 0;
     for (const key of [...this.#failures.keys()]) if (which(key) && this.#failures.delete(key)) forgotten++;

@@ -6,7 +6,7 @@ import { POLICY_GROUPS } from '../capture/groups.ts';
 import type { Configuration } from '../config.ts';
 import { formatUpstreamServer, NETWORK } from '../upstream/server.ts';
 import { anchorRecords } from './anchors.ts';
-import { formatDuration, formatTime } from './values.ts';
+import { formatDuration, formatSize, formatTime } from './values.ts';
 
 export function printConfiguration(configuration: Configuration): string {
   const { identity, policy, ike, validationTime } = configuration;
@@ -31,6 +31,12 @@ export function printConfiguration(configuration: Configuration): string {
       })),
       'trust-anchors': anchorRecords(configuration.trustAnchors),
       'negative-trust-anchors': configuration.negativeTrustAnchors.map(name => name.toText()),
+      'trust-anchors-managed': configuration.trustAnchorsManaged,
+      cache: {
+        size: formatSize(configuration.cache.maxBytes),
+        stale: formatDuration(1000 * configuration.cache.maxStaleSeconds),
+        'keep-on-stop': configuration.cache.keepOnStop,
+      },
       identity: {
         name: identity.name ?? 'none',
         keys: 'directory' in identity.keys ? identity.keys.directory : identity.keys.files,

@@ -17,6 +17,7 @@ import {
   parseFqdn,
   parsePolicyEntry,
   parsePort,
+  parseSize,
   parseTime,
 } from './values.ts';
 
@@ -41,6 +42,9 @@ function numeric<T>(expected: string, parse: (value: string) => T | undefined) {
 const list = <S extends z.ZodType>(of: S, expected: string) => z.array(of, { error: expected });
 const oneOf = <const V extends readonly [string, ...string[]]>(values: V) =>
   z.enum(values, { error: `one of ${values.join(', ')}` });
+const yesOrNo = z
+  .union([z.boolean(), z.enum(['yes', 'no', 'true', 'false'])], { error: 'yes or no' })
+  .transform(value => value === true || value === 'yes' || value === 'true');
 const path = text('a path', value => (value === '' ? undefined : value));
 
 const SOCKET = 'an IP address with or without port, such as 127.0.0.1:53 or [::1]:53';
@@ -81,6 +85,11 @@ function parseForward(value: string): ForwardZone | undefined {
   return { zone: Name.parseText(`${owner}.`), servers };
 }
 
+function parseCacheSize(value: string): number | undefined {
+  const octets = parseSize(value);
+  return octets !== undefined && octets >= 1 << 20 && octets <= 64 * (1 << 30) ? octets : undefined;
+}
+
 const groupShape = Object.fromEntries(
   POLICY_GROUPS.map(group => [
     group,
@@ -117,6 +126,22 @@ export const schema = mapping({
   'negative-trust-anchors': list(name, 'a list of domain names')
     .optional()
     .meta({ description: 'names below which DNSSEC is not validated' }),
+  'trust-anchors-managed': yesOrNo.optional().meta({
+    description:
+      'follow the rollovers of trust anchors (RFC 5011; default yes for the root of IANA, no for others)',
+  }),
+  cache: mapping({
+    size: text('a size from 1MB to 64GB, such as 64MB', parseCacheSize)
+      .optional()
+      .meta({ description: 'memory for answers, in all (default 64MB)' }),
+    stale: text('a duration such as 24h, or 0s', parseDuration).optional().meta({
+      description:
+        'how long past its TTL a name whose seal stands is answered while upstream is silent (default 24h; 0s: never)',
+    }),
+    'keep-on-stop': yesOrNo
+      .optional()
+      .meta({ description: 'keep the answers in STATE over an orderly stop (default no)' }),
+  }).optional(),
   identity: mapping({
     name: text('a name with a dot, or none', value => (value === 'none' ? 'none' : parseFqdn(value)))
       .optional()

@@ -17,6 +17,20 @@ export function formatDuration(millis: number): string {
   return millis % 1000 === 0 && millis > 0 ? `${millis / 1000}s` : `${millis}ms`;
 }
 
+/** `512KB`, `64MB`, `1GB`: octets, in powers of 1,024. */
+export function parseSize(text: string): number | undefined {
+  const match = /^(\d{1,6}) ?([KMG])B$/i.exec(text.trim());
+  return match ? Number(match[1]) * SIZES[match[2]!.toUpperCase() as keyof typeof SIZES] : undefined;
+}
+
+/** The reverse of parseSize. */
+export function formatSize(octets: number): string {
+  const unit = (['G', 'M', 'K'] as const).find(each => octets % SIZES[each] === 0)!;
+  return `${octets / SIZES[unit]}${unit}B`;
+}
+
+const SIZES = { K: 1 << 10, M: 1 << 20, G: 1 << 30 };
+
 /** A domain name as hosts use them: lower case A-labels without the final dot; `''` is the root, written `.`. */
 export function parseDomainName(text: string): string | undefined {
   if (text === '.') return '';

@@ -5,6 +5,7 @@ import { Name } from '../../../resolver/dns/name.ts';
 import type { Rrset } from '../../../resolver/dns/rrset.ts';
 import { CLASS, RCODE, TYPE } from '../../../resolver/dns/types.ts';
 import type { Resolution } from '../../../resolver/dnssec/types.ts';
+import { rrsigRdata } from './rrsig.ts';
 import { CachedResolver, type Lookup } from '../../../resolver/cache/answers.ts';
 
 const NAME = Name.parseText('www.example.com');
@@ -391,18 +392,9 @@ test('failures that the network has to answer for go with it, those under way to
   assert.ok(cache.remembered(other, TYPE.A));
 });
 
-/** An RRSIG over A of NAME by example.com, in force between these Unix seconds. */
+/** A of NAME, its signature in force between these Unix seconds. */
 function signed(inception: number, expiration: number): Rrset {
-  const signer = Name.parseText('example.com').wire;
-  const rdata = new Uint8Array(18 + signer.length + 64);
-  const view = new DataView(rdata.buffer);
-  view.setUint16(0, TYPE.A);
-  rdata.set([13, 3], 2);
-  view.setUint32(4, 300);
-  view.setUint32(8, expiration);
-  view.setUint32(12, inception);
-  rdata.set(signer, 18);
-  return { ...rrset(TYPE.A, 300), signatures: [rdata] };
+  return { ...rrset(TYPE.A, 300), signatures: [rrsigRdata(TYPE.A, inception, expiration)] };
 }
 
 const DAY = 86_400;

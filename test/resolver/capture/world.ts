@@ -17,6 +17,7 @@ import { Name } from '../../../resolver/dns/name.ts';
 import type { Rrset } from '../../../resolver/dns/rrset.ts';
 import { EDE, RCODE, TYPE } from '../../../resolver/dns/types.ts';
 import type { Resolution, Verdict } from '../../../resolver/dnssec/types.ts';
+import { rrsigRdata } from '../cache/rrsig.ts';
 
 export type Zone = {
   a?: string[];
@@ -36,7 +37,8 @@ export function keyNumber(number: number): PublicKey {
 }
 
 /** The time of day at which every world begins. */
-const UNIX_MILLIS = 1_700_000_000_000;
+const UNIX_SECONDS = 1_700_000_000;
+const UNIX_MILLIS = 1000 * UNIX_SECONDS;
 
 export class World {
   readonly zones = new Map<string, Zone>();
@@ -234,7 +236,14 @@ function rdatasOf(zone: Zone, type: number): Uint8Array[] {
 }
 
 function rrset(name: Name, type: number, rdatas: Uint8Array[]): Rrset {
-  return { name, type, class: 1, ttlSeconds: 300, rdatas, signatures: [rrsig(type)] };
+  return {
+    name,
+    type,
+    class: 1,
+    ttlSeconds: 300,
+    rdatas,
+    signatures: [rrsigRdata(type, UNIX_SECONDS - 86_400, UNIX_SECONDS + 5 * 86_400)],
+  };
 }
 
 function silence(name: Name, type: number, canonicalName: Name): Resolution {
@@ -245,16 +254,6 @@ function silence(name: Name, type: number, canonicalName: Name): Resolution {
     verdict: 'indeterminate',
     ede: { code: EDE.NETWORK_ERROR, text: 'no upstream server answered in time' },
   };
-}
-
-/** An RRSIG that is in force for some days; nobody checks what it signs. */
-function rrsig(type: number): Uint8Array {
-  const rdata = new Uint8Array(19 + 64);
-  const view = new DataView(rdata.buffer);
-  view.setUint16(0, type);
-  view.setUint32(8, UNIX_MILLIS / 1000 + 5 * 86_400);
-  view.setUint32(12, UNIX_MILLIS / 1000 - 86_400);
-  return rdata;
 }
 
 function empty(name: Name, type: number, canonicalName: Name): Resolution {

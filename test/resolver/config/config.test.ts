@@ -65,6 +65,8 @@ test('nothing given: every default, upstreams and name from the machine', () => 
   });
   assert.equal(configuration.policy.default, 'private-or-clear');
   assert.equal(configuration.patienceMillis, 2000);
+  assert.equal(configuration.trustAnchorsManaged, true);
+  assert.deepEqual(configuration.cache, { maxBytes: 64 << 20, maxStaleSeconds: 86_400, keepOnStop: false });
   assert.equal(configuration.control, '/run/holdfast/control.sock');
   assert.deepEqual(configuration.ike, { ports: { ike: 500, nat: 4500 } });
   assert.equal(configuration.dataplane, 'auto');
@@ -88,6 +90,8 @@ policy:
     clear:
   directory: policies
 patience: 1.5s
+trust-anchors-managed: true
+cache: { size: 128 MB, stale: 0s, keep-on-stop: yes }
 control: run/control.sock
 state: state
 ike: { ports: { ike: 1500, nat: 14500 } }
@@ -115,6 +119,8 @@ validation-time: 20260131120000
   assert.deepEqual(block.cidrs.map(formatCidr), ['2001:db8:bad::/48']);
   assert.deepEqual(clear, { cidrs: [], namePatterns: [] });
   assert.equal(configuration.patienceMillis, 1500);
+  assert.equal(configuration.trustAnchorsManaged, true);
+  assert.deepEqual(configuration.cache, { maxBytes: 128 << 20, maxStaleSeconds: 0, keepOnStop: true });
   assert.equal(configuration.control, '/etc/holdfast/run/control.sock');
   assert.equal(configuration.state, '/etc/holdfast/state');
   assert.equal(configuration.validationTime, Date.UTC(2026, 0, 31, 12) / 1000);
@@ -141,7 +147,7 @@ log:
     problemsOf(() => load(yaml)),
     [
       `${FILE}:3:5: listen[1]: expected an IP address with or without port, such as 127.0.0.1:53 or [::1]:53; found "localhost:53"`,
-      `${FILE}:4:1: polic: expected one of the keys listen, access, upstream, upstream-authorities, forward, trust-anchors, negative-trust-anchors, identity, policy, patience, control, state, ike, dataplane, log, validation-time; found "polic" (did you mean policy?)`,
+      `${FILE}:4:1: polic: expected one of the keys listen, access, upstream, upstream-authorities, forward, trust-anchors, negative-trust-anchors, trust-anchors-managed, cache, identity, policy, patience, control, state, ike, dataplane, log, validation-time; found "polic" (did you mean policy?)`,
       `${FILE}:7:12: policy.default: expected one of clear, clear-or-private, private-or-clear, private-if-published, private, block; found "privat" (did you mean private?)`,
       `${FILE}:9:5: policy.groups.privat-or-clear: expected one of the keys clear, clear-or-private, private-or-clear, private-if-published, private, block; found "privat-or-clear" (did you mean private-or-clear?)`,
       `${FILE}:10:15: policy.groups.private[0]: expected an address, a prefix, a name or a pattern such as *.example.org; found "10.0.0.0/33"`,
