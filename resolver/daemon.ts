@@ -29,6 +29,7 @@ import { DaemonView } from './control/view.ts';
 import { ControlServer } from './control/server.ts';
 import { parseRrsig } from './dns/dnssec-rdata.ts';
 import { EDE, TYPE } from './dns/types.ts';
+import { type TrustAnchor, zonesWithoutUsableAnchor } from './dnssec/anchors.ts';
 import { ValidatingResolver } from './dnssec/resolver.ts';
 import type { Exchange } from './dnssec/types.ts';
 import { loadIdentity, type LoadedIdentity } from './identity/identity.ts';
@@ -149,6 +150,7 @@ async function start(
     handler: (question, signal) => capture.answer(question, signal),
     notSpecial: [
       ...resolving.anchors.map(({ name }) => name),
+      ...configuration.negativeTrustAnchors,
       ...configuration.forward.map(({ zone }) => zone),
     ],
     onError: (error, question) => {
@@ -180,6 +182,7 @@ async function start(
 
   const answersFile = { configuration, cache: resolving.cache, anchors: () => resolving.anchors, log };
   if (configuration.cache.keepOnStop) void restoreAnswers(answersFile);
+  tellOfUselessAnchors(resolving.anchors, log);
   void tellOfWrongClock(resolving, log);
 
   let stopping: Promise<void> | undefined;
@@ -464,6 +467,17 @@ async function startStub(stub: Stub, configuration: Configuration): Promise<void
     const at =
       configuration.listen.find(l => l.address === address && l.port === port) ?? configuration.listen[0]!;
     throw cannotListen(at, syscall === 'listen' ? 'tcp' : 'udp', error);
+  }
+}
+
+/** Zones that were to be signed and count as insecure all the same; said once, because only a person can mend it. */
+function tellOfUselessAnchors(anchors: readonly TrustAnchor[], log: Logger): void {
+  for (const name of zonesWithoutUsableAnchor(anchors)) {
+    const zone = name.toText();
+    log.warn(
+      { event: 'anchorUnusable', zone },
+      `the trust anchors of ${zone} are of no algorithm or digest known here: the zone counts as insecure`,
+    );
   }
 }
 

@@ -1,6 +1,8 @@
 /** Trust anchors: where chains of trust begin (RFC 4033 §2), and negative anchors, where they are cut (RFC 7646). */
+import { parseDnskey, parseDs } from '../dns/dnssec-rdata.ts';
 import { DnsFormatError, Name } from '../dns/name.ts';
 import { TYPE } from '../dns/types.ts';
+import { isSupportedAlgorithm, isSupportedDigest } from './algorithms.ts';
 
 /** `records`: RDATA of DS or DNSKEY, all of them alternatives; `name` any zone, not only the root. */
 export type TrustAnchor = { name: Name; type: typeof TYPE.DS | typeof TYPE.DNSKEY; records: Uint8Array[] };
@@ -33,6 +35,20 @@ export function parseTrustAnchors(text: string): TrustAnchor[] {
     anchors.set(key, anchor);
   }
   return [...anchors.values()];
+}
+
+/** Zones of whose anchors none is of an algorithm and digest that we know: they count as insecure (RFC 4035 §5.2). */
+export function zonesWithoutUsableAnchor(anchors: readonly TrustAnchor[]): Name[] {
+  const zones = new Map<string, { name: Name; usable: boolean }>();
+  for (const { name, type, records } of anchors) {
+    const usable = records.some(rdata => {
+      if (type === TYPE.DNSKEY) return isSupportedAlgorithm(parseDnskey(rdata)?.algorithm ?? 0);
+      const ds = parseDs(rdata);
+      return ds !== undefined && isSupportedAlgorithm(ds.algorithm) && isSupportedDigest(ds.digestType);
+    });
+    zones.set(name.key, { name, usable: usable || (zones.get(name.key)?.usable ?? false) });
+  }
+  return [...zones.values()].filter(({ usable }) => !usable).map(({ name }) => name);
 }
 
 function parseLine(

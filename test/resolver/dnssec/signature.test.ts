@@ -14,7 +14,11 @@ import {
   isSupportedDigest,
   verifySignature,
 } from '../../../resolver/dnssec/algorithms.ts';
-import { IANA_ROOT_ANCHORS, parseTrustAnchors } from '../../../resolver/dnssec/anchors.ts';
+import {
+  IANA_ROOT_ANCHORS,
+  parseTrustAnchors,
+  zonesWithoutUsableAnchor,
+} from '../../../resolver/dnssec/anchors.ts';
 import { isUsableKey, verifyRrset } from '../../../resolver/dnssec/signature.ts';
 import { DEFAULT_LIMITS, Work, WorkExceeded } from '../../../resolver/dnssec/work.ts';
 
@@ -316,4 +320,17 @@ test('trust anchors are read as zone-file lines; a bad one is named by its line'
   ]) {
     assert.throws(() => parseTrustAnchors(`\n${bad}`), /line 2/, bad);
   }
+});
+
+test('a zone whose anchors are all of unknown algorithms or digests is named; one good anchor is enough', () => {
+  const digest = 'ab'.repeat(32);
+  const anchors = parseTrustAnchors(
+    `sha1. DS 1 8 1 ${'ab'.repeat(20)}\nold. DS 1 5 2 ${digest}\nkey. DNSKEY 257 3 5 AAAA\n` +
+      `mixed. DS 1 5 2 ${digest}\nmixed. DNSKEY 257 3 13 AAAA\ngood. DS 1 8 1 ab\ngood. DS 1 13 2 ${digest}\n`,
+  );
+  assert.deepEqual(
+    zonesWithoutUsableAnchor(anchors).map(zone => zone.toText()),
+    ['sha1.', 'old.', 'key.'],
+  );
+  assert.deepEqual(zonesWithoutUsableAnchor(parseTrustAnchors(IANA_ROOT_ANCHORS)), []);
 });

@@ -36,6 +36,8 @@ export type ZoneSpec = {
   name: string;
   algorithm: string;
   denial: 'nsec' | 'nsec3' | 'nsec3-optout' | 'nsec3-120';
+  /** Records beside SOA and NS instead of the usual ones. */
+  records?: string;
   /** Extra arguments for dnssec-signzone. */
   signing?: string[];
   /** Changes the signed zone file before it is served. */
@@ -91,6 +93,13 @@ export async function startWorld(specs: readonly ZoneSpec[]): Promise<World> {
   };
   let root = `$TTL 3600\n${SOA}nic NS ns.nic.\nns.nic A 127.0.0.1\n`;
   for (const spec of specs) {
+    if (spec.records !== undefined) {
+      const text = `$ORIGIN ${spec.name}\n$TTL 3600\n${SOA}${spec.records}`;
+      const { signed, ds } = await sign(directory, spec, text);
+      serve(spec.name, signed);
+      root += `${spec.name} NS ns.nic.\n${ds}`;
+      continue;
+    }
     const child = await sign(
       directory,
       { ...spec, name: `child.${spec.name}` },

@@ -30,6 +30,16 @@ test('names that do not exist, with the SOA of their zone', () => {
     ['duckduckgogg42xjoc72x3sjasowoarfbgcmvfimaftt6twagswzczad.onion', 'onion'],
     ['use-application-dns.net', 'use-application-dns.net'],
     ['1.2.3.0.in-addr.arpa', '0.in-addr.arpa'],
+    ['anything.alt', 'alt'],
+    ['1.2.3.10.in-addr.arpa', '10.in-addr.arpa'],
+    ['1.0.16.172.in-addr.arpa', '16.172.in-addr.arpa'],
+    ['1.0.31.172.in-addr.arpa', '31.172.in-addr.arpa'],
+    ['1.1.168.192.in-addr.arpa', '168.192.in-addr.arpa'],
+    ['1.1.254.169.in-addr.arpa', '254.169.in-addr.arpa'],
+    ['1.1.127.100.in-addr.arpa', '127.100.in-addr.arpa'],
+    ['9.2.0.192.in-addr.arpa', '2.0.192.in-addr.arpa'],
+    [`1.${'0.'.repeat(29)}d.f.ip6.arpa`, 'd.f.ip6.arpa'],
+    [`1.${'0.'.repeat(28)}8.e.f.ip6.arpa`, '8.e.f.ip6.arpa'],
   ];
   for (const [name, zone] of cases) {
     const answer = ask(name)!;
@@ -60,12 +70,10 @@ test('resolver.arpa exists and is empty (RFC 9462 6.4)', () => {
   assert.ok(answer.authority[0]!.name.equals(Name.parseText('resolver.arpa')));
 });
 
-test('everything else is not special: home.arpa, private reverse zones, look-alikes', () => {
+test('everything else is not special: home.arpa, look-alikes', () => {
   for (const name of [
     '.',
     'printer.home.arpa',
-    '1.2.168.192.in-addr.arpa',
-    '1.0.0.10.in-addr.arpa',
     'nottest',
     'localhost.example.com',
     'invalid.com',
@@ -78,4 +86,14 @@ test('everything else is not special: home.arpa, private reverse zones, look-ali
   ]) {
     assert.equal(ask(name), undefined, name);
   }
+});
+
+test('the empty zones of private addresses have an apex; their neighbours are asked for as ever (RFC 6303 section 3)', () => {
+  const apex = ask('10.in-addr.arpa')!;
+  assert.deepEqual([apex.rcode, apex.answer.length], [RCODE.NOERROR, 0]);
+  assert.equal(ask('10.in-addr.arpa', TYPE.SOA)!.answer.length, 1);
+  const others = ['1.1.15.172', '1.1.32.172', '1.1.63.100', '1.1.128.100', '1.1.1.11', '1.1.169.192'];
+  for (const text of others) assert.equal(ask(`${text}.in-addr.arpa`, TYPE.PTR), undefined, text);
+  for (const text of ['c.f.ip6.arpa', '7.e.f.ip6.arpa', 'in-addr.arpa', 'home.arpa'])
+    assert.equal(ask(text, TYPE.PTR), undefined, text);
 });
