@@ -75,14 +75,21 @@ process.once('exit', () => {
   for (const child of running) child.kill('SIGKILL');
 });
 
-/** Starts a program; its output goes to a file. The environment is the layer's. */
-export function launch(log: string, command: string[], environment: NodeJS.ProcessEnv = {}): Process {
-  const output = openSync(log, 'w');
+/** Starts a program; its output goes to a file, or to two. The environment is the layer's. */
+export function launch(
+  log: string,
+  command: string[],
+  environment: NodeJS.ProcessEnv = {},
+  standardOutput?: string,
+): Process {
+  const errors = openSync(log, 'w');
+  const output = standardOutput === undefined ? errors : openSync(standardOutput, 'w');
   const child = spawn(command[0]!, command.slice(1), {
-    stdio: ['ignore', output, output],
+    stdio: ['ignore', output, errors],
     env: { ...layerEnvironment(), ...environment },
   });
-  closeSync(output);
+  closeSync(errors);
+  if (output !== errors) closeSync(output);
   const ended = new Promise<void>(resolve => {
     child.once('exit', () => resolve());
     child.once('error', () => resolve());
