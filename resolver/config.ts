@@ -17,6 +17,12 @@ import { ConfigurationError, combine, type Problem, readYaml, type Sources, show
 import { Name } from './dns/name.ts';
 import { IANA_ROOT_ANCHORS, parseTrustAnchors, type TrustAnchor } from './dnssec/anchors.ts';
 import type { LogLevel } from './log.ts';
+import {
+  PORTAL_CHECK_NAMES,
+  PORTAL_CHECK_RESPONSE,
+  PORTAL_CHECK_URL,
+  type PortalSetting,
+} from './network/portal-mode.ts';
 import { closest } from './suggestion.ts';
 import { isOurselves } from './upstream/resolv-conf.ts';
 import { addressesOf, NETWORK, type UpstreamChoice, type UpstreamServer } from './upstream/server.ts';
@@ -37,6 +43,9 @@ export type Configuration = {
   upstreamAuthorities: { file: string; pem: string } | undefined;
   /** Zones with resolvers of their own; the longest that holds a name counts. */
   forward: ForwardZone[];
+  /** Whether it is found out which way DNSSEC comes through. */
+  probing: boolean;
+  portal: PortalSetting;
   trustAnchors: TrustAnchor[];
   /** The trust anchors are only where it began: rollovers are followed (RFC 5011). */
   trustAnchorsManaged: boolean;
@@ -212,6 +221,8 @@ function complete(
     networkServers: systemUpstreams(machine, ourselves),
     upstreamAuthorities: authorities,
     forward: given.forward ?? [],
+    probing: given.probe !== 'none',
+    portal: portalSetting(given.portal),
     trustAnchors: trustAnchors(given['trust-anchors'], sources, machine, from, problems),
     negativeTrustAnchors: (given['negative-trust-anchors'] ?? []).map(owner => Name.parseText(`${owner}.`)),
     trustAnchorsManaged: given['trust-anchors-managed'] ?? given['trust-anchors'] === undefined,
@@ -266,6 +277,15 @@ function readAuthorities(
   if (text?.includes('-----BEGIN CERTIFICATE-----')) return { file: path, pem: text };
   problems.push({ place, key, expected: 'a file of certificates in PEM', found: show(path) });
   return undefined;
+}
+
+function portalSetting(given: ParsedTree['portal']): PortalSetting {
+  const url = given?.check ?? new URL(PORTAL_CHECK_URL);
+  const response = given?.response ?? PORTAL_CHECK_RESPONSE;
+  return {
+    check: url === 'none' ? undefined : { url, response },
+    names: (given?.names ?? PORTAL_CHECK_NAMES).map(name => Name.parseText(`${name}.`)),
+  };
 }
 
 function keySource(

@@ -12,12 +12,13 @@ import { IkeSockets } from '../ike/sockets.ts';
 import type { Identity } from '../ike/types.ts';
 import { XfrmDataPlane } from '../kernel/dataplane.ts';
 import { type Events, type KernelEvent, openEvents } from '../kernel/events.ts';
+import { openLinkEvents } from '../kernel/links.ts';
 import { probeKernel } from '../kernel/probe.ts';
 import { Routes } from '../kernel/route.ts';
 import { isOurIndex, isOurReqid } from '../kernel/marks.ts';
 import { openUdp } from '../kernel/sockets.ts';
 import { KernelError, Xfrm } from '../kernel/xfrm.ts';
-import { formatSocketAddress, type IpAddress } from './address.ts';
+import { formatSocketAddress, type IpAddress, type SocketAddress } from './address.ts';
 import { restoreAnswers, writeAnswers } from './answers-file.ts';
 import { Capture } from './capture/capture.ts';
 import { PolicyGroups } from './capture/groups.ts';
@@ -44,6 +45,7 @@ import { Stub } from './stub/stub.ts';
 import { upstreamSockets } from './daemon/upstream-sockets.ts';
 import { bootstrapThrough } from './upstream/bootstrap.ts';
 import type { UpstreamSockets } from './upstream/sockets.ts';
+import { openSurroundings } from './surroundings.ts';
 import { Upstream } from './upstream/upstream.ts';
 
 /** How long one of the network's resolvers may take to say where an encrypted one is. */
@@ -88,15 +90,24 @@ async function start(
 
   const routes = new Routes();
   undo.push(() => routes.close());
+  const groups = new PolicyGroups(configuration.policy);
   // The policies come later, and with them what there is to get past.
   let sealed = false;
-  const resolving = openResolver(
-    configuration,
-    upstreamSockets(() => sealed),
-  );
+  const sockets = upstreamSockets(() => sealed);
+  const resolving = openResolver(configuration, sockets, () => surroundings.network.named);
   undo.push(() => resolving.upstream.close());
+  const surroundings = openSurroundings({
+    configuration,
+    upstream: resolving.upstream,
+    groups,
+    forgetFailures: resolving.forgetFailures,
+    sockets,
+    unixNow: resolving.now,
+    log,
+  });
+  undo.push(() => surroundings.close());
+  resolving.through(exchange => surroundings.network.guard(exchange));
 
-  const groups = new PolicyGroups(configuration.policy);
   const strangers = new StrangerLookup(resolving.cache, groups);
   const sealing = openSealing({
     configuration,
@@ -147,7 +158,7 @@ async function start(
     listen: configuration.listen,
     access: configuration.access,
     openUdp,
-    handler: (question, signal) => capture.answer(question, signal),
+    handler: surroundings.network.around((question, signal) => capture.answer(question, signal)),
     notSpecial: [
       ...resolving.anchors.map(({ name }) => name),
       ...configuration.negativeTrustAnchors,
@@ -165,12 +176,14 @@ async function start(
     capture,
     cache: resolving.cache,
     upstream: resolving.upstream,
+    network: surroundings.network,
     usage: childId => sealing.plane?.usage(childId),
     counters: () => ({
       ...prefixed('stub', stub.counters()),
       ...prefixed('cache', resolving.cache.counters()),
       ...prefixed('rrsets', resolving.rrsets.counters()),
       ...prefixed('upstream', resolving.upstream.counters()),
+      ...prefixed('network', surroundings.network.counters()),
       ...prefixed('ike', sealing.engine?.counters() ?? {}),
     }),
   });
@@ -183,11 +196,16 @@ async function start(
   const answersFile = { configuration, cache: resolving.cache, anchors: () => resolving.anchors, log };
   if (configuration.cache.keepOnStop) void restoreAnswers(answersFile);
   tellOfUselessAnchors(resolving.anchors, log);
+  const links = openLinkEvents(guarded(fail, event => surroundings.network.linkEvent(event)));
+  undo.push(() => links.close());
+  surroundings.network.start();
   void tellOfWrongClock(resolving, log);
 
   let stopping: Promise<void> | undefined;
   const stop = async (): Promise<void> => {
     timers.forEach(clearInterval);
+    links.close();
+    surroundings.close();
     await stub.close();
     await control.close();
     await sealing.stop();
@@ -207,7 +225,11 @@ async function start(
 }
 
 /** Upstream, validation and cache: questions in, judged answers out. */
-function openResolver(configuration: Configuration, sockets: UpstreamSockets) {
+function openResolver(
+  configuration: Configuration,
+  sockets: UpstreamSockets,
+  networkServers: () => readonly SocketAddress[],
+) {
   type Observer = (question: Parameters<Exchange>[0], message: Awaited<ReturnType<Exchange>>) => void;
   let observer: Observer = () => {};
   const upstream: Upstream = new Upstream({
@@ -216,7 +238,7 @@ function openResolver(configuration: Configuration, sockets: UpstreamSockets) {
     authorities: configuration.upstreamAuthorities?.pem,
     sockets,
     bootstrap: bootstrapThrough(
-      () => configuration.networkServers,
+      networkServers,
       (address, question) =>
         upstream.ask({ transport: 'udp', address }, question, { timeoutMillis: BOOTSTRAP_MILLIS }),
       () => performance.now(),
@@ -227,9 +249,10 @@ function openResolver(configuration: Configuration, sockets: UpstreamSockets) {
   const { maxBytes, maxStaleSeconds } = configuration.cache;
   // RRsets packed, the denials among them, and a quarter for whole answers as they are handed out.
   const rrsets = new RrsetCache({ maxBytes: (maxBytes * 5) / 8, maxDenialBytes: maxBytes / 8 });
+  let exchange: Exchange = upstream.exchange;
   const validator = new ValidatingResolver({
     exchange: async (question, signal) => {
-      const message = await upstream.exchange(question, signal);
+      const message = await exchange(question, signal);
       observer(question, message);
       return message;
     },
@@ -238,14 +261,23 @@ function openResolver(configuration: Configuration, sockets: UpstreamSockets) {
     now,
     kept: rrsets,
   });
+  const cache = new CachedResolver(validator, { maxBytes: maxBytes / 4, maxStaleSeconds });
   return {
     now,
     upstream,
     anchors,
     rrsets,
-    cache: new CachedResolver(validator, { maxBytes: maxBytes / 4, maxStaleSeconds }),
+    cache,
+    forgetFailures: () => {
+      validator.flushFailures();
+      cache.flushFailures();
+    },
     observe: (given: Observer) => {
       observer = given;
+    },
+    /** From now on questions pass what is put before the upstream. */
+    through: (gate: (inner: Exchange) => Exchange) => {
+      exchange = gate(upstream.exchange);
     },
   };
 }

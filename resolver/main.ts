@@ -1,5 +1,5 @@
 /**
- * The command line: `holdfast up`, `keygen`, `record`, `status`, `explain`, `forget`, `config`, `completion`.
+ * The command line: `holdfast up`, `keygen`, `record`, `status`, `explain`, `forget`, `portal`, `config`, `completion`.
  *
  * Exit codes: 0 done, 1 it did not work, 2 the command line or the configuration is at fault and nothing was touched.
  */
@@ -11,16 +11,29 @@ import { paint, print, printJson } from './commands/terminal.ts';
 import { ConfigurationError, DEFAULT_FILE, loadConfiguration } from './config.ts';
 import { printConfiguration } from './config/print.ts';
 import { jsonSchema, SETTINGS } from './config/schema.ts';
-import { parseDomainName } from './config/values.ts';
-import type { ForgetTarget } from './control/api.ts';
+import { parseDomainName, parseDuration } from './config/values.ts';
+import type { ForgetTarget, PortalAllowance } from './control/api.ts';
 import { StartupError } from './startup-error.ts';
 import { closest } from './suggestion.ts';
 
 type Arguments = Record<string, unknown> & { json?: boolean };
 
 const { version } = JSON.parse(readFileSync(join(import.meta.dirname, '..', 'package.json'), 'utf8'));
-const COMMANDS = ['up', 'keygen', 'record', 'status', 'explain', 'forget', 'config', 'completion'];
-const OTHER_FLAGS = ['config', 'json', 'out', 'name', 'address', 'check', 'server', 'type', 'all', 'print'];
+const COMMANDS = ['up', 'keygen', 'record', 'status', 'explain', 'forget', 'portal', 'config', 'completion'];
+const OTHER_FLAGS = [
+  'allow',
+  'for',
+  'config',
+  'json',
+  'out',
+  'name',
+  'address',
+  'check',
+  'server',
+  'type',
+  'all',
+  'print',
+];
 
 const NO_COMMAND = `expected a command: ${COMMANDS.join(', ')}`;
 
@@ -167,6 +180,32 @@ function program(words: string[]): Argv {
         else print((await views()).forgetText(result));
       },
     )
+    .command(
+      'portal',
+      'what the network lets through; let the login page of a captive portal be found',
+      parser =>
+        settings(json(parser), 'control')
+          .option('allow', {
+            type: 'string',
+            describe: 'answer this host unprotected (default the one the portal leads to)',
+          })
+          .option('for', {
+            type: 'string',
+            requiresArg: true,
+            default: '10m',
+            describe: 'how long, at most 1h',
+          })
+          .example('sudo $0 portal --allow', 'then open the login page in a browser'),
+      async argv => {
+        const daemon = await daemonOf(argv);
+        const network =
+          argv.allow === undefined
+            ? (await daemon.status()).network
+            : await daemon.allowPortal(allowanceOf(argv));
+        if (argv.json) printJson(network);
+        else print((await views()).portalText(network));
+      },
+    )
     .command('config', 'check or show the configuration', parser =>
       parser
         .command(
@@ -232,6 +271,17 @@ const views = () => import('./commands/views.ts');
 async function daemonOf(argv: Arguments) {
   const { ControlClient } = await import('./control/client.ts');
   return new ControlClient(configurationOf(argv).control);
+}
+
+function allowanceOf(argv: Arguments): PortalAllowance {
+  const asked = String(argv.allow);
+  const name = parseDomainName(asked);
+  if (asked !== '' && (name === undefined || name === '')) {
+    throw new UsageError(`--allow: expected a domain name; found ${JSON.stringify(asked)}`);
+  }
+  const millis = parseDuration(String(argv.for));
+  if (millis === undefined) throw new UsageError(`--for: expected a duration such as 10m; found ${argv.for}`);
+  return { millis, ...(asked !== '' && name !== undefined && { name }) };
 }
 
 function targetOf({ target, all }: Arguments): ForgetTarget {

@@ -1,7 +1,7 @@
 /** What can be known before anything is touched: may we drive the kernel, whom can we ask, who sits on our port. */
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { formatSocketAddress, type SocketAddress } from './address.ts';
-import { type Configuration, serversAtStart } from './config.ts';
+import type { Configuration } from './config.ts';
 import { StartupError } from './startup-error.ts';
 
 /** Bits of the effective capability set (capability.h). */
@@ -9,7 +9,7 @@ const CAPABILITY = { CAP_NET_BIND_SERVICE: 10, CAP_NET_ADMIN: 12 } as const;
 
 /** Throws StartupError for what makes a start senseless. */
 export function checkBeforeStart(configuration: Configuration): void {
-  if (serversAtStart(configuration).length === 0) throw noUpstream();
+  if (configuration.upstream.length === 0) throw noUpstream();
   if (configuration.dataplane !== 'none' && !hasCapability('CAP_NET_ADMIN')) throw noCapability();
 }
 
@@ -31,8 +31,8 @@ export function noCapability(): StartupError {
 export function noUpstream(): StartupError {
   return new StartupError({
     what: 'there is nobody to ask',
-    why: 'no upstream is configured and /etc/resolv.conf names none but ourselves',
-    next: 'name a resolver with --upstream or in the configuration',
+    why: 'the list of upstreams is empty',
+    next: 'name a resolver with --upstream or in the configuration, or leave upstream out to ask those of the network',
   });
 }
 

@@ -2,6 +2,7 @@
 import type { Assurance } from '../capture/groups.ts';
 import type { Explanation, FailureStatus, ForgetResult, PeerStatus, StatusReport } from '../control/api.ts';
 import { EDE } from '../dns/types.ts';
+import type { NetworkStatus } from '../network/status.ts';
 import { type Cell, paint, plain, type Style, size, span, table } from './terminal.ts';
 
 /** An answer older than this is told of as one from before. */
@@ -21,12 +22,40 @@ export function statusText(report: StatusReport, now: number): string {
     `Holdfast ${report.version}, up ${span(now - Date.parse(report.startedAt))}, process ${report.pid}`,
     `listening   ${report.listen.join(', ')}`,
     `upstream    ${upstreams.join(', ') || paint('none', 'red')}`,
+    ...networkLines(report.network),
     `data plane  ${dataplaneText(dataplane)}`,
     `identity    ${identity.name ?? 'our address'}`,
     ...identity.keys.map(({ algorithm, fingerprint }) => `            ${algorithm.padEnd(9)} ${fingerprint}`),
   ];
   const sections = [peersText(report.peers, now), failuresText(report.failures, now)];
   return [`${lines.join('\n')}\n`, ...sections.filter(section => section !== '')].join('\n');
+}
+
+/** What the network does, and what we do; where something is wrong with it, way by way. */
+function networkLines(network: NetworkStatus): string[] {
+  const { state, symptom, text, doing, ways, portal, probeMs, probedMsAgo, nextProbeInMs } = network;
+  const good = state === 'carries' && symptom === 'none';
+  const style = good ? 'green' : state === 'carries' || state === 'unknown' ? 'yellow' : 'red';
+  const what = portal === undefined ? (text ?? state) : `captive portal: log in at ${plain(portal.login)}`;
+  const ago = probedMsAgo === undefined ? '' : `, probed ${span(probedMsAgo)} ago in ${span(probeMs ?? 0)}`;
+  const next = nextProbeInMs === undefined ? '' : `, again in ${span(nextProbeInMs)}`;
+  const lines = [`network     ${paint(plain(what), style)}; ${plain(doing)}${ago}${next}`];
+  if (!good) lines.push(...ways.map(way => `            ${plain(way.server)}: ${plain(way.text)}`));
+  if (portal !== undefined) {
+    lines.push(`            this mode ends in ${span(portal.endsInMs)} unless the portal is seen again`);
+    for (const { name, endsInMs } of portal.allowed) {
+      lines.push(`            ${plain(name)} is answered unprotected for ${span(endsInMs)}`);
+    }
+  }
+  return lines;
+}
+
+/** What `holdfast portal` prints. */
+export function portalText(network: NetworkStatus): string {
+  const lines = networkLines(network);
+  if (network.portal === undefined) lines.push('            there is no captive portal');
+  else lines.push('            to log in by name: holdfast portal --allow, then open the page in a browser');
+  return `${lines.join('\n')}\n`;
 }
 
 function dataplaneText({ kind, kernel, why }: StatusReport['dataplane']): string {

@@ -36,7 +36,7 @@ export const thisMachine: Machine = {
  * Where resolvers are written, most authoritative first. Once /etc/resolv.conf names us, those that the network gave
  * are found where systemd-resolved and NetworkManager keep them.
  */
-const RESOLVER_FILES = [
+export const RESOLVER_FILES = [
   '/etc/resolv.conf',
   '/run/systemd/resolve/resolv.conf',
   '/run/NetworkManager/no-stub-resolv.conf',

@@ -9,7 +9,7 @@ import { anchorRecords } from './anchors.ts';
 import { formatDuration, formatSize, formatTime } from './values.ts';
 
 export function printConfiguration(configuration: Configuration): string {
-  const { identity, policy, ike, validationTime } = configuration;
+  const { identity, policy, portal, ike, validationTime } = configuration;
   const groups = POLICY_GROUPS.flatMap(group => {
     const { cidrs, namePatterns } = policy.groups[group];
     const entries = [...namePatterns, ...cidrs.map(formatCidr)];
@@ -29,6 +29,12 @@ export function printConfiguration(configuration: Configuration): string {
         zone: zone.toText(),
         servers: servers.map(formatUpstreamServer),
       })),
+      probe: configuration.probing ? 'auto' : 'none',
+      portal: {
+        check: portal.check?.url.href ?? 'none',
+        ...(portal.check && { response: portal.check.response }),
+        names: portal.names.map(name => name.toText()),
+      },
       'trust-anchors': anchorRecords(configuration.trustAnchors),
       'negative-trust-anchors': configuration.negativeTrustAnchors.map(name => name.toText()),
       'trust-anchors-managed': configuration.trustAnchorsManaged,

@@ -10,6 +10,7 @@ import { parseGatewayRule } from '../capture/gateways.ts';
 import { POLICY_GROUPS } from '../capture/groups.ts';
 import { LOG_LEVELS } from '../log.ts';
 import { Name } from '../dns/name.ts';
+import { PORTAL_CHECK_RESPONSE, PORTAL_CHECK_URL } from '../network/portal-mode.ts';
 import { NETWORK, parseUpstreamServer, type UpstreamServer } from '../upstream/server.ts';
 import {
   parseDomainName,
@@ -90,6 +91,13 @@ function parseCacheSize(value: string): number | undefined {
   return octets !== undefined && octets >= 1 << 20 && octets <= 64 * (1 << 30) ? octets : undefined;
 }
 
+const CHECK = 'an http:// URL, or none';
+
+function parseCheckUrl(value: string): URL | undefined {
+  const url = URL.canParse(value) ? new URL(value) : undefined;
+  return url?.protocol === 'http:' && url.username === '' ? url : undefined;
+}
+
 const groupShape = Object.fromEntries(
   POLICY_GROUPS.map(group => [
     group,
@@ -119,6 +127,28 @@ export const schema = mapping({
   forward: list(forward, `a list, each a mapping with the keys zone and servers, or ${FORWARD}`)
     .optional()
     .meta({ description: 'zones with resolvers of their own, such as 10.0.0.53 for corp.example' }),
+  probe: oneOf(['auto', 'none']).optional().meta({
+    description:
+      'auto: find out at start and on each network which way DNSSEC comes through; none: ask all servers as they are (default auto)',
+  }),
+  portal: mapping({
+    check: z
+      .union([z.literal('none'), text(CHECK, parseCheckUrl)], { error: CHECK })
+      .optional()
+      .meta({
+        description: `page that tells a captive portal, or none to never look (default ${PORTAL_CHECK_URL})`,
+      }),
+    response: z
+      .string({ error: 'a text' })
+      .optional()
+      .meta({
+        description: `how that page begins; a status of 204 is as good (default "${PORTAL_CHECK_RESPONSE}")`,
+      }),
+    names: list(name, 'a list of domain names').optional().meta({
+      description:
+        'names answered without protection behind a portal, besides that of the check (default those by which systems and browsers look for one)',
+    }),
+  }).optional(),
   'trust-anchors': z
     .union([path, z.array(z.string())], { error: 'a file, or a list of DS or DNSKEY records' })
     .optional()

@@ -4,11 +4,13 @@
  *   GET  /status                      -> StatusReport
  *   GET  /explain?name=NAME[&type=A]  -> Explanation   (of the last question; asks it now when there was none)
  *   POST /forget  ForgetTarget        -> ForgetResult
+ *   POST /portal  PortalAllowance     -> NetworkStatus (lets a host be answered unprotected behind a captive portal)
  *
  * An error is {error: string} with 4xx (the request is at fault) or 5xx (the daemon is). Times of day are ISO 8601 in
  * UTC; durations are milliseconds. Addresses and names are text, names without the final dot.
  */
 import type { Assurance, PolicyGroup } from '../capture/groups.ts';
+import type { NetworkStatus } from '../network/status.ts';
 
 /** The daemon as the control socket sees it. */
 export interface ControlBackend {
@@ -16,6 +18,7 @@ export interface ControlBackend {
   /** How the name was answered last; asked now when nobody did yet. `type`: A or AAAA. Aborted with the client. */
   explain(name: string, type: string, signal: AbortSignal): Promise<Explanation>;
   forget(target: ForgetTarget): ForgetResult | Promise<ForgetResult>;
+  allowPortal(allowance: PortalAllowance): NetworkStatus;
 }
 
 export type StatusReport = {
@@ -24,6 +27,8 @@ export type StatusReport = {
   startedAt: string;
   listen: string[];
   upstreams: UpstreamStatus[];
+  /** What the network lets through, and what we do about it. */
+  network: NetworkStatus;
   dataplane: { kind: 'xfrm' | 'none'; kernel: string; why?: string };
   identity: { name?: string; keys: KeyStatus[] };
   peers: PeerStatus[];
@@ -116,6 +121,9 @@ export type ExplainedAddress = {
 
 /** Exactly one of the three. */
 export type ForgetTarget = { name: string } | { address: string } | { all: true };
+
+/** `name`: the host, without it the one that the portal leads to. */
+export type PortalAllowance = { name?: string; millis: number };
 
 /** How many peers were closed and how many failures and cached answers were forgotten. */
 export type ForgetResult = { peers: number; failures: number; answers: number };

@@ -1,7 +1,8 @@
 /** The control socket's client: what `status`, `explain` and `forget` speak to the daemon with. */
 import { Client, errors } from 'undici';
 import { StartupError } from '../startup-error.ts';
-import type { Explanation, ForgetResult, ForgetTarget, StatusReport } from './api.ts';
+import type { NetworkStatus } from '../network/status.ts';
+import type { Explanation, ForgetResult, ForgetTarget, PortalAllowance, StatusReport } from './api.ts';
 
 /** One daemon, by the path of its control socket. Every method throws StartupError with what to do. */
 export class ControlClient {
@@ -21,6 +22,10 @@ export class ControlClient {
 
   forget(target: ForgetTarget): Promise<ForgetResult> {
     return this.#ask('POST', '/forget', target);
+  }
+
+  allowPortal(allowance: PortalAllowance): Promise<NetworkStatus> {
+    return this.#ask('POST', '/portal', allowance);
   }
 
   async #ask<T>(method: 'GET' | 'POST', path: string, body?: unknown): Promise<T> {

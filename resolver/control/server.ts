@@ -8,7 +8,7 @@ import { parseIpAddress } from '../address.ts';
 import { DnsFormatError } from '../dns/name.ts';
 import type { Logger } from '../log.ts';
 import { StartupError } from '../startup-error.ts';
-import type { ControlBackend, ForgetTarget } from './api.ts';
+import type { ControlBackend, ForgetTarget, PortalAllowance } from './api.ts';
 
 const MAX_BODY_BYTES = 4096;
 const MAX_HEADER_BYTES = 8192;
@@ -89,7 +89,8 @@ export class ControlServer {
       return this.#backend.explain(name, type.toUpperCase(), signal);
     }
     if (route === 'POST /forget') return this.#backend.forget(parseTarget(await readBody(request)));
-    const known = ['/status', '/explain', '/forget'].includes(url.pathname);
+    if (route === 'POST /portal') return this.#backend.allowPortal(parseAllowance(await readBody(request)));
+    const known = ['/status', '/explain', '/forget', '/portal'].includes(url.pathname);
     throw known ? new RequestError(405, 'method not allowed') : new RequestError(404, 'no such page');
   }
 }
@@ -135,6 +136,23 @@ function parseTarget(body: unknown): ForgetTarget {
   const parsed = targetSchema.safeParse(body);
   if (parsed.success) return parsed.data;
   throw new RequestError(400, 'expected {"name": …}, {"address": …} or {"all": true}');
+}
+
+/** Long enough to log in, and to think about it; whoever needs longer says so again. */
+const MAX_ALLOWED_MILLIS = 3_600_000;
+
+const allowanceSchema = z.strictObject({
+  name: z.string().min(1).max(253).optional(),
+  millis: z.number().int().min(1000).max(MAX_ALLOWED_MILLIS),
+});
+
+function parseAllowance(body: unknown): PortalAllowance {
+  const parsed = allowanceSchema.safeParse(body);
+  if (!parsed.success) {
+    throw new RequestError(400, 'expected {"name": …, "millis": …}, from one second to one hour');
+  }
+  const { name, millis } = parsed.data;
+  return { millis, ...(name !== undefined && { name }) };
 }
 
 async function clearStaleSocket(path: string): Promise<void> {

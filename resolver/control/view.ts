@@ -9,6 +9,8 @@ import { Name } from '../dns/name.ts';
 import { rcodeToText, TYPE, typeFromText, typeToText } from '../dns/types.ts';
 import type { LoadedIdentity } from '../identity/identity.ts';
 import type { CachedResolver } from '../cache/answers.ts';
+import type { Network } from '../network/network.ts';
+import type { NetworkStatus } from '../network/status.ts';
 import type { Upstream } from '../upstream/upstream.ts';
 import { adviceFor } from './advice.ts';
 import type {
@@ -17,6 +19,7 @@ import type {
   ForgetResult,
   ForgetTarget,
   PeerStatus,
+  PortalAllowance,
   StatusReport,
 } from './api.ts';
 
@@ -30,6 +33,7 @@ export type ViewOptions = {
   capture: Capture;
   cache: CachedResolver;
   upstream: Upstream;
+  network: Network;
   /** What the kernel counted for a pair of SAs. */
   usage: (childId: number) => Usage | undefined;
   counters: () => Record<string, number>;
@@ -58,6 +62,7 @@ export class DaemonView implements ControlBackend {
         ...(rttMillis !== undefined && { rttMs: round(rttMillis)! }),
         ...(slowMillis !== undefined && { slowMs: round(slowMillis)! }),
       })),
+      network: this.#options.network.status(),
       dataplane,
       identity: {
         ...(identity.name === undefined ? {} : { name: identity.name }),
@@ -106,6 +111,11 @@ export class DaemonView implements ControlBackend {
     const stories = capture.journal.forget(textOf(name));
     const addresses = stories.flatMap(story => story.addresses.map(({ address }) => address));
     return { ...capture.peers.forget({ name: textOf(name), addresses }), answers: cache.flush(name) };
+  }
+
+  allowPortal({ name, millis }: PortalAllowance): NetworkStatus {
+    this.#options.network.allow(name, millis);
+    return this.#options.network.status();
   }
 
   #peer(peer: ProvenPeer): PeerStatus {

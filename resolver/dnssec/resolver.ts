@@ -64,6 +64,11 @@ export class ValidatingResolver {
     return this.#kept.flush(name);
   }
 
+  /** Forgets where chains of trust broke, with the chains: what is kept of their RRsets builds them anew. */
+  flushFailures(): void {
+    this.#chain.flushAll();
+  }
+
   /** Forgets everything, failures too: for another network, or other anchors. */
   flushAll(): number {
     this.#chain.flushAll();

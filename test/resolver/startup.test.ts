@@ -53,7 +53,10 @@ test('every reason says what to do', () => {
 });
 
 test('nobody to ask: refused before anything is touched', () => {
-  const nobody = loadConfiguration({ environment: {}, machine: machineWith({}) });
+  checkBeforeStart(
+    loadConfiguration({ environment: {}, flags: { dataplane: 'none' }, machine: machineWith({}) }),
+  ); // the network may come later
+  const nobody = loadConfiguration({ environment: {}, flags: { upstream: [] }, machine: machineWith({}) });
   assert.throws(
     () => checkBeforeStart(nobody),
     (error: StartupError) => {

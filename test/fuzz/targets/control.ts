@@ -25,6 +25,7 @@ const requests: Target = {
           return explanation;
         },
         forget: () => ({ peers: 0, failures: 0, answers: 0 }),
+        allowPortal: () => statusReport.network,
       },
     });
     await server.start();
@@ -32,6 +33,7 @@ const requests: Target = {
       corpus: [
         'GET /status HTTP/1.1\r\nhost: control\r\n\r\n',
         'GET /explain?name=www.example.org&type=AAAA HTTP/1.1\r\nhost: control\r\n\r\n',
+        'POST /portal HTTP/1.1\r\nhost: control\r\ncontent-length: 44\r\n\r\n{"name": "login.hotel.example","millis":1000}',
         'POST /forget HTTP/1.1\r\nhost: control\r\ncontent-length: 27\r\n\r\n{"name": "www.example.org"}',
         'POST /forget HTTP/1.1\r\nhost: control\r\ntransfer-encoding: chunked\r\n\r\nd\r\n{"all": true}\r\n0\r\n\r\n',
       ].map(octets),

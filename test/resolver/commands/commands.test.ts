@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { type TestContext } from 'node:test';
 import { parse } from 'yaml';
-import type { ForgetTarget } from '../../../resolver/control/api.ts';
+import type { ForgetTarget, PortalAllowance } from '../../../resolver/control/api.ts';
 import { ControlServer } from '../../../resolver/control/server.ts';
 import { explanation, statusReport } from '../control/reports.ts';
 import { dnsPacket } from '../dns-packet.ts';
@@ -35,7 +35,10 @@ test('--help of everything teaches with examples and costs nothing', async () =>
 
 test('what is misspelt: exit code 2 and what was meant', async () => {
   const cases: [string[], string][] = [
-    [[], 'holdfast: expected a command: up, keygen, record, status, explain, forget, config, completion\n'],
+    [
+      [],
+      'holdfast: expected a command: up, keygen, record, status, explain, forget, portal, config, completion\n',
+    ],
     [['statsu'], 'holdfast: unknown command or argument statsu: did you mean status?\n'],
     [['up', '--lisen', '127.0.0.1'], 'holdfast: unknown flag --lisen: did you mean --listen?\n'],
     [['status', '--colour'], 'holdfast: unknown flag --colour\n'],
@@ -245,6 +248,7 @@ async function nameServer(t: TestContext, rdatas: () => Buffer[]): Promise<numbe
 
 test('status, explain and forget over the control socket, as text and as JSON', async t => {
   const forgotten: ForgetTarget[] = [];
+  const allowed: PortalAllowance[] = [];
   const path = join(folder(t), 'control.sock');
   const backend = {
     status: () => statusReport,
@@ -252,6 +256,10 @@ test('status, explain and forget over the control socket, as text and as JSON', 
     forget: (target: ForgetTarget) => {
       forgotten.push(target);
       return { peers: 1, failures: 2, answers: 0 };
+    },
+    allowPortal: (allowance: PortalAllowance) => {
+      allowed.push(allowance);
+      return statusReport.network;
     },
   };
   const server = new ControlServer({ path, backend });
@@ -264,7 +272,7 @@ test('status, explain and forget over the control socket, as text and as JSON', 
   assert.ok(!status.stdout.includes('\x1b'), 'no colours and no cursor movement in a pipe');
   assert.match(
     status.stdout,
-    /^Holdfast 0\.1\.0, up .*, process 4711\nlistening {3}127\.0\.0\.1:53, \[::1\]:53\nupstream {4}192\.0\.2\.53:53 \(12 ms\), \[2001:db8::53\]:53 \(not answering\)\ndata plane {2}xfrm, Linux 6\.1\.0\nidentity {4}host\.example\.org\n/,
+    /^Holdfast 0\.1\.0, up .*, process 4711\nlistening {3}127\.0\.0\.1:53, \[::1\]:53\nupstream {4}192\.0\.2\.53:53 \(12 ms\), \[2001:db8::53\]:53 \(not answering\)\nnetwork {5}captive portal: log in at login\.hotel\.example; only the names .*, probed 2 s ago in 80 ms, again in 4 s\n(?: {12}.*\n){3}data plane {2}xfrm, Linux 6\.1\.0\nidentity {4}host\.example\.org\n/,
   );
   assert.match(
     status.stdout,
@@ -272,6 +280,14 @@ test('status, explain and forget over the control socket, as text and as JSON', 
   );
   assert.match(status.stdout, /\nbad\.example\ufffd\[2J +- +- +wrong key +forgotten in /);
   assert.deepEqual(JSON.parse((await holdfast(['status', '--json', ...at])).stdout), statusReport);
+
+  const portal = await holdfast(['portal', ...at]);
+  assert.match(portal.stdout, /captive portal: log in at login\.hotel\.example/);
+  assert.match(portal.stdout, /login\.hotel\.example is answered unprotected for 10 min/);
+  assert.equal((await holdfast(['portal', '--allow', ...at])).code, 0);
+  assert.equal((await holdfast(['portal', '--allow', 'x.example', '--for', '5m', ...at])).code, 0);
+  assert.deepEqual(allowed, [{ millis: 600_000 }, { millis: 300_000, name: 'x.example' }]);
+  assert.equal((await holdfast(['portal', '--allow', 'not a name', ...at])).code, 2);
 
   const told = await holdfast(['explain', 'www.example.org', ...at]);
   assert.equal(
@@ -342,6 +358,6 @@ test('up with nobody to ask: one sentence with what to do', async t => {
   assert.equal(code, 1);
   assert.match(
     stderr,
-    /^holdfast: there is nobody to ask: no upstream is configured .*\n {10}name a resolver with --upstream/,
+    /^holdfast: there is nobody to ask: the list of upstreams is empty\n {10}name a resolver with --upstream/,
   );
 });

@@ -147,7 +147,7 @@ log:
     problemsOf(() => load(yaml)),
     [
       `${FILE}:3:5: listen[1]: expected an IP address with or without port, such as 127.0.0.1:53 or [::1]:53; found "localhost:53"`,
-      `${FILE}:4:1: polic: expected one of the keys listen, access, upstream, upstream-authorities, forward, trust-anchors, negative-trust-anchors, trust-anchors-managed, cache, identity, policy, patience, control, state, ike, dataplane, log, validation-time; found "polic" (did you mean policy?)`,
+      `${FILE}:4:1: polic: expected one of the keys listen, access, upstream, upstream-authorities, forward, probe, portal, trust-anchors, negative-trust-anchors, trust-anchors-managed, cache, identity, policy, patience, control, state, ike, dataplane, log, validation-time; found "polic" (did you mean policy?)`,
       `${FILE}:7:12: policy.default: expected one of clear, clear-or-private, private-or-clear, private-if-published, private, block; found "privat" (did you mean private?)`,
       `${FILE}:9:5: policy.groups.privat-or-clear: expected one of the keys clear, clear-or-private, private-or-clear, private-if-published, private, block; found "privat-or-clear" (did you mean private-or-clear?)`,
       `${FILE}:10:15: policy.groups.private[0]: expected an address, a prefix, a name or a pattern such as *.example.org; found "10.0.0.0/33"`,

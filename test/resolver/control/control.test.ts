@@ -31,6 +31,7 @@ function backend(more: Partial<ControlBackend> = {}): ControlBackend {
     status: () => statusReport,
     explain: async () => explanation,
     forget: () => ({ peers: 1, failures: 2, answers: 3 }),
+    allowPortal: () => statusReport.network,
     ...more,
   };
 }
@@ -53,6 +54,30 @@ async function raw(path: string, method: 'GET' | 'POST' | 'PUT', url: string, bo
     await client.destroy();
   }
 }
+
+test('what the user allows behind a portal reaches the backend, and nothing that is no host or no time', async t => {
+  const allowed: unknown[] = [];
+  const path = await serve(t, {
+    allowPortal: allowance => {
+      allowed.push(allowance);
+      return statusReport.network;
+    },
+  });
+  const client = new ControlClient(path);
+  assert.deepEqual(await client.allowPortal({ millis: 600_000 }), statusReport.network);
+  await client.allowPortal({ name: 'login.hotel.example', millis: 1000 });
+  assert.deepEqual(allowed, [{ millis: 600_000 }, { name: 'login.hotel.example', millis: 1000 }]);
+  for (const body of [
+    '{}',
+    '{"millis":999}',
+    '{"millis":3600001}',
+    '{"millis":5000,"name":""}',
+    '{"millis":5000,"all":1}',
+  ]) {
+    assert.equal((await raw(path, 'POST', '/portal', body)).status, 400, body);
+  }
+  assert.equal(allowed.length, 2);
+});
 
 test('status, explain and forget reach the backend and come back as they are', async t => {
   const asked: unknown[] = [];

@@ -10,6 +10,30 @@ export const statusReport: StatusReport = {
     { address: '192.0.2.53:53', transport: 'udp', healthy: true, rttMs: 11.7, slowMs: 20.1 },
     { address: '[2001:db8::53]:53', transport: 'udp', healthy: false, why: 'no answer' },
   ],
+  network: {
+    state: 'portal',
+    using: ['192.0.2.53:53'],
+    symptom: 'rewrites',
+    text: 'answers are rewritten: every name has the address 198.51.100.1',
+    doing: 'only the names of portal checks are answered',
+    probedMsAgo: 2_000,
+    probeMs: 80,
+    nextProbeInMs: 4_000,
+    ways: [
+      {
+        server: '192.0.2.53:53 over UDP',
+        symptom: 'rewrites',
+        text: 'answers are rewritten: every name has the address 198.51.100.1',
+        checks: { keys: 'proven', ds: 'proven', denial: 'a name that does not exist has an address' },
+      },
+    ],
+    portal: {
+      login: 'login.hotel.example',
+      endsInMs: 290_000,
+      answered: 3,
+      allowed: [{ name: 'login.hotel.example', endsInMs: 600_000 }],
+    },
+  },
   dataplane: { kind: 'xfrm', kernel: 'Linux 6.1.0' },
   identity: { name: 'host.example.org', keys: [{ algorithm: 'Ed25519', fingerprint: 'SHA256:abc' }] },
   peers: [
