@@ -158,14 +158,14 @@ export class Capture {
 
   async #captureAddresses(question: CaptureQuestion, story: Story): Promise<CaptureAnswer> {
     const { lookup, groups } = this.#options;
-    const nameGroup = groups.groupOf(textOf(question.name), undefined);
+    const nameGroup = groups.groupOf(story.name, undefined);
     story.step('question', nameGroup);
-    if (groups.groupOfName(textOf(question.name))?.group === 'block') {
+    if (groups.groupOfName(story.name)?.group === 'block') {
       story.group = 'block';
       return refuse(EDE.BLOCKED, `${question.name.toText()} is in the policy group block`);
     }
     const speculation = this.speculations.open(question.name, question.type, address =>
-      this.#mayNegotiate(question.name, address),
+      this.#mayNegotiate(story.name, address),
     );
     try {
       const { signal } = story;
@@ -178,7 +178,9 @@ export class Capture {
       if (stale !== undefined) return stale;
       const addresses = await addressResolution;
       story.step('addresses', describe(addresses));
-      story.canonicalName = textOf(addresses.canonicalName);
+      story.canonicalName = addresses.canonicalName.equals(question.name)
+        ? story.name
+        : textOf(addresses.canonicalName);
       if (addresses.outcome === 'failure' || addresses.verdict === 'bogus') {
         story.dnsMillis = story.elapsed();
         story.group = nameGroup;
@@ -418,9 +420,9 @@ export class Capture {
   }
 
   /** Whether a key could lead to a negotiation with this address that does not run or stand already. */
-  #mayNegotiate(name: Name, address: IpAddress): boolean {
+  #mayNegotiate(name: string, address: IpAddress): boolean {
     return (
-      wantsKey(this.#options.groups.groupOf(textOf(name), address)) &&
+      wantsKey(this.#options.groups.groupOf(name, address)) &&
       !this.#staysHere(address) &&
       !this.peers.knows(address)
     );

@@ -66,6 +66,7 @@ export class PolicyGroups {
 
   /** The group that lists this name (presentation form, any case, with or without the final dot), if one does. */
   groupOfName(name: string): GroupMatch | undefined {
+    if (this.#exact.size === 0 && this.#below.size === 0) return undefined;
     const labels = splitLabels(name.toLowerCase());
     const exact = this.#exact.get(labels.join('.'));
     if (exact) return { group: exact, specificity: labels.length + 1, entry: labels.join('.') };
@@ -87,10 +88,10 @@ export class PolicyGroups {
   groupOf(name: string | undefined, address: IpAddress | undefined): PolicyGroup {
     const ofName = name === undefined ? undefined : this.groupOfName(name);
     const ofAddress = address === undefined ? undefined : this.groupOfAddress(address);
-    const matches = [ofName, ofAddress].filter(match => match !== undefined);
+    if (ofName === undefined || ofAddress === undefined) return (ofName ?? ofAddress)?.group ?? this.default;
+    const matches = [ofName, ofAddress];
     const specific = matches.filter(match => match.specificity > 0);
     const ruling = specific.length > 0 ? specific : matches;
-    if (ruling.length === 0) return this.default;
     return strictest(...(ruling.map(match => match.group) as [PolicyGroup, ...PolicyGroup[]]));
   }
 }

@@ -3,8 +3,7 @@
  *
  * An answer stands on grounds. A ground gives way at once and for good: a peer's when one of its pairs of SAs goes or
  * changes, the common one when anything else changes that answers rest on (`Capture.revoke`). Looking is one read, and
- * nobody keeps lists: who holds a lease looks before each use. The time is the second bound: what DNS said may be used no
- * longer than it may be kept, and a seal no longer than it is believed without asking the kernel.
+ * nobody keeps lists: who holds a lease looks before each use. Time is the second bound.
  */
 import type { Resolution } from '../dnssec/types.ts';
 
@@ -15,12 +14,22 @@ export type Lease = { grounds: readonly Ground[]; seconds: number };
 /** With the time for which `Peers` believes a seal before looking into the kernel again, a second at most. */
 export const SEAL_SECONDS = 0.5;
 
-/** As long as what DNS said may be kept; undefined for what could not be judged, which is looked at each time. */
+/**
+ * How long bytes are used before what DNS said is looked up anew, in the cache mostly: this part of the time that is left,
+ * and no longer than so many seconds. Only who goes the whole way is seen by the cache, and by `explain`: so the cache
+ * knows what is popular, fetches it again before its time ends, and does not throw it away.
+ */
+const SHARE = 0.4;
+const MAX_SECONDS = 15;
+
+/** For what was judged, and is not stale; the rest is looked at each time. */
 export function leaseOf({
   verdict,
   ttlSeconds,
-}: Pick<Resolution, 'verdict' | 'ttlSeconds'>): Lease | undefined {
-  return verdict === 'secure' || verdict === 'insecure' ? { grounds: [], seconds: ttlSeconds } : undefined;
+  stale,
+}: Pick<Resolution, 'verdict' | 'ttlSeconds' | 'stale'>): Lease | undefined {
+  if ((verdict !== 'secure' && verdict !== 'insecure') || stale) return undefined;
+  return { grounds: [], seconds: Math.min(SHARE * ttlSeconds, MAX_SECONDS) };
 }
 
 /** All grounds, and the shortest time; undefined when there is one without a lease. */

@@ -10,11 +10,6 @@ export function textOf(name: Name): string {
 
 /** The asked name and every name of its CNAME chain. */
 export function namesOf(asked: Name, resolution: Resolution): string[] {
-  return [
-    ...new Set([
-      textOf(asked),
-      ...resolution.answer.map(r => textOf(r.name)),
-      textOf(resolution.canonicalName),
-    ]),
-  ];
+  const others = [...resolution.answer.map(rrset => rrset.name), resolution.canonicalName];
+  return [...new Set([asked, ...others.filter(name => !name.equals(asked))].map(textOf))];
 }

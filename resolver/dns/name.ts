@@ -162,8 +162,9 @@ export class Name {
   toText(): string {
     if (this.labelCount === 0) return '.';
     let text = '';
-    for (const label of this.labels()) {
-      for (const byte of label) {
+    for (let at = 0; this.wire[at] !== 0; at += 1 + this.wire[at]!) {
+      for (let i = at + 1; i <= at + this.wire[at]!; i++) {
+        const byte = this.wire[i]!;
         if (byte <= 0x20 || byte >= 0x7f) text += `\\${String(byte).padStart(3, '0')}`;
         else if (SPECIAL.has(byte)) text += `\\${String.fromCharCode(byte)}`;
         else text += String.fromCharCode(byte);

@@ -5,7 +5,7 @@
  * than the client takes over UDP goes out with TC. For any question the result is, octet by octet, what
  * `composeResponse` makes of the same answer that much later.
  *
- * A response is used while its grounds stand, and for the first nine tenths of its lease and its least TTL. Then the
+ * A response is used while its lease holds, and for the first nine tenths of its least TTL. Then the
  * question goes the whole way, so that what is popular is fetched again before it ends, and its seals are looked at.
  *
  * Memory is a ring of octets and a table with eight places for each hash, both of fixed size: the oldest responses are
@@ -25,7 +25,7 @@ export const MAX_KEPT_OCTETS = 4096;
 const RING_OCTETS = 8 << 20;
 const BUCKETS = 8192;
 const WAYS = 8;
-/** Of the lease and the least TTL. */
+/** Of the least TTL. */
 const KEPT_SHARE = 0.9;
 
 /** What else than name and type makes a response another one. */
@@ -132,7 +132,7 @@ export class KeptResponses {
     const rcode = response[3]! & 0x0f;
     if (response.length > MAX_KEPT_OCTETS || (rcode !== 0 && rcode !== 3)) return;
     const found = readTtls(response, questionEnd);
-    const lifeMillis = Math.min(found.leastSeconds, lease.seconds) * KEPT_SHARE * 1000;
+    const lifeMillis = Math.min(found.leastSeconds * KEPT_SHARE, lease.seconds) * 1000;
     if (found.count === 0 || lifeMillis <= 0) return;
     this.tick();
     const variant =

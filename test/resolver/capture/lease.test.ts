@@ -4,8 +4,10 @@ import test from 'node:test';
 import { parseIpAddress } from '../../../resolver/address.ts';
 import type { CaptureAnswer } from '../../../resolver/capture/answers.ts';
 import { jointly, leaseOf } from '../../../resolver/capture/lease.ts';
+import { CachedResolver } from '../../../resolver/cache/answers.ts';
 import { Name } from '../../../resolver/dns/name.ts';
 import { RCODE, TYPE } from '../../../resolver/dns/types.ts';
+import type { Resolution } from '../../../resolver/dnssec/types.ts';
 import { keyNumber, settle, World } from './world.ts';
 
 const KEY = keyNumber(1);
@@ -29,12 +31,13 @@ async function sealed() {
 const stands = ({ grounds }: { grounds: readonly { stands: boolean }[] }) =>
   grounds.every(ground => ground.stands);
 
-test('an answer without a key is good as long as DNS says so of addresses and key', async () => {
+test('an answer without a key is good for a part of what addresses and key may be kept, and a quarter of a minute', async () => {
   const world = new World({});
   world.zones.set('plain.example.', { a: ['192.0.2.1'] });
   const { lease } = await ask(world, 'plain.example');
-  assert.equal(lease?.seconds, 300);
+  assert.equal(lease?.seconds, 15);
   assert.equal(stands(lease!), true);
+  assert.equal(leaseOf({ verdict: 'secure', ttlSeconds: 10 })?.seconds, 4);
 });
 
 test('a sealed answer is good until its peer changes, and half a second at most', async () => {
@@ -123,10 +126,56 @@ test('an answer with hints rests on what its targets rest on', () => {
   );
   assert.equal(jointly([{ grounds: [a], seconds: 60 }, undefined]), undefined);
   assert.equal(leaseOf({ verdict: 'indeterminate', ttlSeconds: 60 }), undefined);
+  assert.equal(leaseOf({ verdict: 'secure', ttlSeconds: 30, stale: true }), undefined);
 });
 
 test('addresses of our own are looked at again soon: interfaces come and go', async () => {
   const world = new World({ own: ['192.0.2.1'] });
   world.zones.set('here.example.', { a: ['192.0.2.1'] });
   assert.equal((await ask(world, 'here.example')).lease?.seconds, 0.5);
+});
+
+test('a name that many ask is fetched again before its time ends, although most are answered from bytes', async () => {
+  for (const ttlSeconds of [10, 30, 60, 300, 3600]) {
+    const clock = { now: 0 };
+    const outside = { asked: 0 };
+    const name = Name.parseText('popular.example');
+    const rrset = {
+      name,
+      type: TYPE.A,
+      class: 1,
+      ttlSeconds,
+      signatures: [],
+      rdatas: [Uint8Array.of(192, 0, 2, 1)],
+    };
+    const resolution: Resolution = {
+      question: { name, type: TYPE.A },
+      rcode: RCODE.NOERROR,
+      verdict: 'secure',
+      answer: [rrset],
+      authority: [],
+      canonicalName: name,
+      outcome: 'positive',
+      ttlSeconds,
+    };
+    const cache = new CachedResolver(
+      {
+        lookup: async () => {
+          outside.asked++;
+          return resolution;
+        },
+      },
+      { now: () => clock.now, wallClock: () => clock.now },
+    );
+    let usableUntil = -1;
+    for (; clock.now < 20_000 * ttlSeconds; clock.now += 250) {
+      if (clock.now < usableUntil) continue;
+      const { misses } = cache.counters();
+      const lease = leaseOf(await cache.lookup(name, TYPE.A));
+      for (let i = 0; i < 3; i++) await new Promise(setImmediate);
+      if (clock.now > 0) assert.equal(cache.counters().misses, misses, `TTL ${ttlSeconds}, ${clock.now} ms`);
+      usableUntil = clock.now + 1000 * lease!.seconds;
+    }
+    assert.ok(outside.asked >= 20 && outside.asked <= 25, `TTL ${ttlSeconds}: ${outside.asked} times`);
+  }
 });

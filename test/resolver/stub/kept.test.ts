@@ -272,7 +272,7 @@ test('nine tenths of the least TTL, and no longer than the lease', () => {
   pass(1);
   assert.equal(respond(kept, bytesOf()), undefined);
   keep(kept, bytesOf(), answerOf(100), { grounds: [], seconds: 10 });
-  pass(8_999);
+  pass(9_999);
   assert.ok(respond(kept, bytesOf()));
   pass(1);
   assert.equal(respond(kept, bytesOf()), undefined);
