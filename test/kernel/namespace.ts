@@ -25,7 +25,7 @@ export function inOwnNamespace(file: string, skip?: () => string | undefined): b
       ['-n', process.execPath, '--test-reporter=spec', fileURLToPath(file)],
       {
         env: { ...environment, HOLDFAST_NAMESPACE: file, NO_COLOR: '1' },
-        timeout: 120_000,
+        timeout: 300_000,
         encoding: 'utf8',
       },
     );
