@@ -39,6 +39,7 @@ import { IkeNegotiator, incapableNegotiator, isByGateway, type SealingPlane } fr
 import { cannotListen, clockBeforeSignatures, noEsp } from './startup-checks.ts';
 import { StartupError } from './startup-error.ts';
 import { StrangerLookup } from './strangers.ts';
+import { TrustAnchors } from './trust-anchors.ts';
 import { CachedResolver } from './cache/answers.ts';
 import { RrsetCache } from './cache/rrsets.ts';
 import { Stub } from './stub/stub.ts';
@@ -94,7 +95,7 @@ async function start(
   // The policies come later, and with them what there is to get past.
   let sealed = false;
   const sockets = upstreamSockets(() => sealed);
-  const resolving = openResolver(configuration, sockets, () => surroundings.network.named);
+  const resolving = openResolver(configuration, log, sockets, () => surroundings.network.named);
   undo.push(() => resolving.upstream.close());
   const surroundings = openSurroundings({
     configuration,
@@ -150,6 +151,7 @@ async function start(
     ),
   ];
   undo.push(() => timers.forEach(clearInterval));
+  resolving.onTrustChanged(() => capture.revoke());
   resolving.observe((question, message) =>
     capture.speculations.observe(question.name, question.type, message),
   );
@@ -175,6 +177,7 @@ async function start(
     dataplane: sealing.dataplane,
     capture,
     cache: resolving.cache,
+    trustAnchors: resolving.trustAnchors,
     upstream: resolving.upstream,
     network: surroundings.network,
     usage: childId => sealing.plane?.usage(childId),
@@ -193,8 +196,11 @@ async function start(
   await startStub(stub, configuration);
   undo.push(() => stub.close());
 
-  const answersFile = { configuration, cache: resolving.cache, anchors: () => resolving.anchors, log };
+  const { cache, trustAnchors } = resolving;
+  const answersFile = { configuration, cache, anchors: () => trustAnchors.current(), log };
   if (configuration.cache.keepOnStop) void restoreAnswers(answersFile);
+  trustAnchors.start();
+  undo.push(() => trustAnchors.stop());
   tellOfUselessAnchors(resolving.anchors, log);
   const links = openLinkEvents(guarded(fail, event => surroundings.network.linkEvent(event)));
   undo.push(() => links.close());
@@ -209,6 +215,7 @@ async function start(
     await stub.close();
     await control.close();
     await sealing.stop();
+    trustAnchors.stop();
     resolving.upstream.close();
     routes.close();
     if (configuration.cache.keepOnStop) writeAnswers(answersFile);
@@ -227,6 +234,7 @@ async function start(
 /** Upstream, validation and cache: questions in, judged answers out. */
 function openResolver(
   configuration: Configuration,
+  log: Logger,
   sockets: UpstreamSockets,
   networkServers: () => readonly SocketAddress[],
 ) {
@@ -244,19 +252,37 @@ function openResolver(
       () => performance.now(),
     ),
   });
-  const anchors = configuration.trustAnchors;
   const now = () => configuration.validationTime ?? Math.floor(Date.now() / 1000);
   const { maxBytes, maxStaleSeconds } = configuration.cache;
   // RRsets packed, the denials among them, and a quarter for whole answers as they are handed out.
   const rrsets = new RrsetCache({ maxBytes: (maxBytes * 5) / 8, maxDenialBytes: maxBytes / 8 });
   let exchange: Exchange = upstream.exchange;
+  let trustChanged: () => void = () => {};
+  const trustAnchors = new TrustAnchors({
+    configured: configuration.trustAnchors,
+    // By another time than now nothing is to be learnt for good.
+    managed: configuration.trustAnchorsManaged && configuration.validationTime === undefined,
+    state: configuration.state,
+    exchange: (question, signal) => exchange(question, signal),
+    now,
+    later: (seconds, callback) => {
+      const timer = setTimeout(callback, 1000 * seconds);
+      return () => clearTimeout(timer);
+    },
+    changed: anchors => {
+      validator.setAnchors(anchors);
+      cache.flushAll();
+      trustChanged();
+    },
+    log,
+  });
   const validator = new ValidatingResolver({
     exchange: async (question, signal) => {
       const message = await exchange(question, signal);
       observer(question, message);
       return message;
     },
-    anchors,
+    anchors: trustAnchors.current(),
     negativeAnchors: configuration.negativeTrustAnchors,
     now,
     kept: rrsets,
@@ -265,7 +291,12 @@ function openResolver(
   return {
     now,
     upstream,
-    anchors,
+    anchors: configuration.trustAnchors,
+    trustAnchors,
+    /** Tells that something else is trusted than before. */
+    onTrustChanged: (callback: () => void) => {
+      trustChanged = callback;
+    },
     rrsets,
     cache,
     forgetFailures: () => {

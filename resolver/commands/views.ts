@@ -2,6 +2,7 @@
 import type { Assurance } from '../capture/groups.ts';
 import type { Explanation, FailureStatus, ForgetResult, PeerStatus, StatusReport } from '../control/api.ts';
 import { EDE } from '../dns/types.ts';
+import type { TrustAnchorStatus } from '../trust-anchors.ts';
 import type { NetworkStatus } from '../network/status.ts';
 import { type Cell, paint, plain, type Style, size, span, table } from './terminal.ts';
 
@@ -27,6 +28,7 @@ export function statusText(report: StatusReport, now: number): string {
     `identity    ${identity.name ?? 'our address'}`,
     ...identity.keys.map(({ algorithm, fingerprint }) => `            ${algorithm.padEnd(9)} ${fingerprint}`),
   ];
+  lines.push(...report.trustAnchors.flatMap(anchor => anchorLines(anchor, now)));
   const sections = [peersText(report.peers, now), failuresText(report.failures, now)];
   return [`${lines.join('\n')}\n`, ...sections.filter(section => section !== '')].join('\n');
 }
@@ -48,6 +50,26 @@ function networkLines(network: NetworkStatus): string[] {
     }
   }
   return lines;
+}
+
+/** Trust anchors that are followed, where something pends or is wrong with them; silence is good news. */
+function anchorLines({ zone, keys, nextRefresh, problem }: TrustAnchorStatus, now: number): string[] {
+  const news: Record<string, string> = {
+    addPend: 'is new and will be trusted',
+    missing: 'is trusted, and no longer in its zone',
+    revoked: 'is revoked',
+  };
+  const lines = keys.flatMap(({ keyTag, state, until: end }) => {
+    if (news[state] === undefined) return [];
+    return [
+      `${zone} key ${keyTag} ${news[state]}${state === 'addPend' && end ? ` in ${until(end, now)}` : ''}`,
+    ];
+  });
+  if (problem !== undefined) {
+    const again = nextRefresh === undefined ? '' : `, again in ${until(nextRefresh, now)}`;
+    lines.push(paint(`${zone} cannot be refreshed: ${plain(problem)}${again}`, 'yellow'));
+  }
+  return lines.map((line, i) => `${i === 0 ? 'anchors' : ''}`.padEnd(12) + line);
 }
 
 /** What `holdfast portal` prints. */

@@ -10,6 +10,7 @@
  * UTC; durations are milliseconds. Addresses and names are text, names without the final dot.
  */
 import type { Assurance, PolicyGroup } from '../capture/groups.ts';
+import type { TrustAnchorStatus } from '../trust-anchors.ts';
 import type { NetworkStatus } from '../network/status.ts';
 
 /** The daemon as the control socket sees it. */
@@ -31,6 +32,7 @@ export type StatusReport = {
   network: NetworkStatus;
   dataplane: { kind: 'xfrm' | 'none'; kernel: string; why?: string };
   identity: { name?: string; keys: KeyStatus[] };
+  trustAnchors: TrustAnchorStatus[];
   peers: PeerStatus[];
   failures: FailureStatus[];
   /** Monotonic counters by dotted name, such as `stub.questions` or `ike.dropped`. */

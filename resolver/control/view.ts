@@ -12,6 +12,7 @@ import type { CachedResolver } from '../cache/answers.ts';
 import type { Network } from '../network/network.ts';
 import type { NetworkStatus } from '../network/status.ts';
 import type { Upstream } from '../upstream/upstream.ts';
+import type { TrustAnchors } from '../trust-anchors.ts';
 import { adviceFor } from './advice.ts';
 import type {
   ControlBackend,
@@ -32,6 +33,7 @@ export type ViewOptions = {
   dataplane: StatusReport['dataplane'];
   capture: Capture;
   cache: CachedResolver;
+  trustAnchors: TrustAnchors;
   upstream: Upstream;
   network: Network;
   /** What the kernel counted for a pair of SAs. */
@@ -68,6 +70,7 @@ export class DaemonView implements ControlBackend {
         ...(identity.name === undefined ? {} : { name: identity.name }),
         keys: identity.keys.map(({ kind, fingerprint }) => ({ algorithm: kind, fingerprint })),
       },
+      trustAnchors: this.#options.trustAnchors.status(),
       peers: capture.peers.list().map(peer => this.#peer(peer)),
       failures: capture.peers.failures().map(({ address, via, fingerprint, name, failure, until }) => ({
         address: formatIpAddress(address),

@@ -36,6 +36,26 @@ export const statusReport: StatusReport = {
   },
   dataplane: { kind: 'xfrm', kernel: 'Linux 6.1.0' },
   identity: { name: 'host.example.org', keys: [{ algorithm: 'Ed25519', fingerprint: 'SHA256:abc' }] },
+  trustAnchors: [
+    {
+      zone: '.',
+      managed: true,
+      keys: [
+        { keyTag: 38696, algorithm: 8, state: 'unseen' },
+        { keyTag: 20326, algorithm: 8, state: 'valid', since: '2026-01-01T00:00:00Z' },
+        {
+          keyTag: 4711,
+          algorithm: 13,
+          state: 'addPend',
+          since: '2026-01-11T09:00:00Z',
+          until: '2026-02-10T09:00:00Z',
+        },
+      ],
+      lastRefresh: '2026-01-31T03:00:00Z',
+      nextRefresh: '2026-01-31T15:00:00Z',
+      problem: 'no upstream server answered in time',
+    },
+  ],
   peers: [
     {
       address: '192.0.2.7',
