@@ -1,7 +1,7 @@
 /**
  * Whose turn it is: so many questions at one time, and nobody's dead names keep others from being asked.
  *
- * A zone here is what one owner can fill at will: the last two labels, three where the second is short (`co.uk`), the
+ * A zone here is what one owner can fill at will: the last two labels, three under countries where the second is short (`co.uk`), the
  * network in reverse zones. It may have a share of the questions in flight; more of it wait among themselves. Zones take
  * turns. When all places are taken and a question waits, the oldest that has had its fair time goes: of the zone that
  * has most, else of all. An upstream that answers does so long before. Pure but for one timer.
@@ -200,7 +200,8 @@ export function zoneOf(name: Name): string {
   const starts: number[] = [];
   for (let at = 0; wire[at] !== 0; at += 1 + wire[at]!) starts.push(at);
   const second = wire[starts[labelCount - 2]!]!;
-  let labels = second <= 3 ? 3 : 2;
+  const top = wire[starts[labelCount - 1]!]!;
+  let labels = top === 2 && second <= 3 ? 3 : 2;
   if (name.key.endsWith('\x04arpa\0')) labels = second === 7 ? 4 : 10; // in-addr: /16; ip6: /32
   return name.key.slice(starts[Math.max(labelCount - labels, 0)]!);
 }
