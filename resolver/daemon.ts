@@ -46,7 +46,7 @@ import { Stub } from './stub/stub.ts';
 import { upstreamSockets } from './daemon/upstream-sockets.ts';
 import { bootstrapThrough } from './upstream/bootstrap.ts';
 import type { UpstreamSockets } from './upstream/sockets.ts';
-import { openSurroundings } from './surroundings.ts';
+import { namedNow, openSurroundings } from './surroundings.ts';
 import { Upstream } from './upstream/upstream.ts';
 
 /** How long one of the network's resolvers may take to say where an encrypted one is. */
@@ -95,7 +95,7 @@ async function start(
   // The policies come later, and with them what there is to get past.
   let sealed = false;
   const sockets = upstreamSockets(() => sealed);
-  const resolving = openResolver(configuration, log, sockets, () => surroundings.network.named);
+  const resolving = openResolver(configuration, log, sockets, () => namedNow(configuration));
   undo.push(() => resolving.upstream.close());
   const surroundings = openSurroundings({
     configuration,

@@ -1,6 +1,6 @@
 /** The network room, opened for a configuration: whom the system names, and what follows when that changes. */
 import { randomBytes } from 'node:crypto';
-import { parseIpAddress } from './address.ts';
+import { parseIpAddress, type SocketAddress } from './address.ts';
 import type { PolicyGroups } from './capture/groups.ts';
 import type { Configuration } from './config.ts';
 import { RESOLVER_FILES, systemUpstreams, thisMachine } from './config/machine.ts';
@@ -26,10 +26,6 @@ export function openSurroundings(options: {
   log: Logger;
 }): Surroundings {
   const { configuration, upstream, groups, log } = options;
-  const readNamed = () => {
-    const interfaceAddresses = thisMachine.ownAddresses();
-    return systemUpstreams(thisMachine, { listen: configuration.listen, interfaceAddresses });
-  };
   const network = new Network(
     {
       choices: configuration.upstream,
@@ -52,7 +48,7 @@ export function openSurroundings(options: {
   const files = configuration.upstream.includes(NETWORK)
     ? new ResolverFiles({
         paths: RESOLVER_FILES,
-        read: readNamed,
+        read: () => namedNow(configuration),
         known: configuration.networkServers,
         changed: servers => network.names(servers),
       })
@@ -64,6 +60,11 @@ export function openSurroundings(options: {
       network.close();
     },
   };
+}
+
+/** The resolvers that the system names at this moment, without ourselves. */
+export function namedNow({ listen }: Configuration): SocketAddress[] {
+  return systemUpstreams(thisMachine, { listen, interfaceAddresses: thisMachine.ownAddresses() });
 }
 
 /** An answer that nobody vouches for goes only where policy asks for nothing that it could lack. */
