@@ -87,11 +87,6 @@ export class Network {
     clearTimeout(this.#settling);
   }
 
-  /** Those that the network names now. */
-  get named(): readonly SocketAddress[] {
-    return this.#named;
-  }
-
   /** The network names other resolvers now. */
   names(servers: readonly SocketAddress[]): void {
     this.#named = servers;

@@ -23,6 +23,7 @@ export const labPackages: DebianPackage[] = [
   { name: 'kmod', file: 'usr/bin/kmod', for: 'ciphers the lab kernel loads on demand' },
   { name: 'nsd', file: 'usr/sbin/nsd', for: 'the authoritative server' },
   { name: 'unbound', file: 'usr/sbin/unbound', for: 'the recursive server that Holdfast asks' },
+  { name: 'bind9', file: 'usr/sbin/named', for: 'a server that takes part in DNS cookies' },
   { name: 'bind9-utils', file: 'usr/bin/dnssec-signzone', for: 'signing the zones' },
   { name: 'bind9-dnsutils', file: 'usr/bin/dig', for: 'a client' },
   { name: 'curl', file: 'usr/bin/curl', for: 'a client' },
