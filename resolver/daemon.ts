@@ -202,7 +202,7 @@ async function start(
   trustAnchors.start();
   undo.push(() => trustAnchors.stop());
   tellOfUselessAnchors(resolving.anchors, log);
-  const links = openLinkEvents(guarded(fail, event => surroundings.network.linkEvent(event)));
+  const links = openLinkEvents(guarded(fail, event => surroundings.linkEvent(event)));
   undo.push(() => links.close());
   surroundings.network.start();
   void tellOfWrongClock(resolving, log);

@@ -6,13 +6,14 @@ import type { Configuration } from './config.ts';
 import { RESOLVER_FILES, systemUpstreams, thisMachine } from './config/machine.ts';
 import type { Name } from './dns/name.ts';
 import type { Logger } from './log.ts';
+import type { LinkEvent } from './network/interfaces.ts';
 import { Network } from './network/network.ts';
 import { ResolverFiles } from './network/resolver-files.ts';
 import { NETWORK } from './upstream/server.ts';
 import type { UpstreamSockets } from './upstream/sockets.ts';
 import type { Upstream } from './upstream/upstream.ts';
 
-export type Surroundings = { network: Network; close: () => void };
+export type Surroundings = { network: Network; linkEvent: (event: LinkEvent) => void; close: () => void };
 
 /** Call `network.start()` when all is wired. */
 export function openSurroundings(options: {
@@ -55,6 +56,10 @@ export function openSurroundings(options: {
     : undefined;
   return {
     network,
+    linkEvent: event => {
+      // Whoever tells of another network's resolvers does so about now.
+      if (network.linkEvent(event)) files?.touched();
+    },
     close: () => {
       files?.close();
       network.close();

@@ -93,13 +93,14 @@ export class Network {
     if (this.#options.choices.includes(NETWORK)) this.#changed('the network names other resolvers');
   }
 
-  /** Something happened to a link, an address or a route. */
-  linkEvent(event: LinkEvent): void {
+  /** Something happened to a link, an address or a route; whether this may be another network. */
+  linkEvent(event: LinkEvent): boolean {
     const why = this.#changes.observe(event);
-    if (why === undefined) return;
+    if (why === undefined) return false;
     clearTimeout(this.#settling);
     this.#settling = setTimeout(() => this.#changed(why), SETTLED_MILLIS);
     this.#settling.unref();
+    return true;
   }
 
   /** Asks by `exchange` unless it is known that nothing that can be validated would come back: then says so at once. */

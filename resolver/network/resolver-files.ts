@@ -21,6 +21,8 @@ export class ResolverFiles {
   readonly #read: () => SocketAddress[];
   readonly #changed: (servers: SocketAddress[]) => void;
   readonly #watchers = new Map<string, { watcher: FSWatcher; inode: number }>();
+  /** By directory, the files in it that count; changes as links lead elsewhere. */
+  #names: ReadonlyMap<string, ReadonlySet<string>> = new Map();
   #known: string;
   #timer: NodeJS.Timeout | undefined;
   #since: number | undefined;
@@ -90,15 +92,16 @@ export class ResolverFiles {
       watcher.close();
       this.#watchers.delete(directory);
     }
-    for (const [directory, names] of wanted) {
-      if (!this.#watchers.has(directory)) this.#watch(directory, names);
+    this.#names = wanted;
+    for (const directory of wanted.keys()) {
+      if (!this.#watchers.has(directory)) this.#watch(directory);
     }
   }
 
-  #watch(directory: string, names: ReadonlySet<string>): void {
+  #watch(directory: string): void {
     try {
       const watcher = watch(directory, { persistent: false }, (_, name) => {
-        if (name === null || names.has(name)) this.touched();
+        if (name === null || this.#names.get(directory)?.has(name)) this.touched();
       });
       // The directory went: watched anew when it is back.
       watcher.on('error', () => {

@@ -1,4 +1,4 @@
-/** Runs a test file a second time in a network namespace of its own, where it may do what it likes. */
+/** Runs a test file a second time in a namespace of its own for network and mounts, where it may do what it likes. */
 import { spawnSync } from 'node:child_process';
 import test from 'node:test';
 import { fileURLToPath } from 'node:url';
@@ -16,13 +16,14 @@ export function inOwnNamespace(file: string, skip?: () => string | undefined): b
   }
   test('in a network namespace of its own', t => {
     if (process.getuid?.() !== 0) return t.skip('needs root (a network namespace, CAP_NET_ADMIN)');
-    if (spawnSync('unshare', ['-n', 'ip', 'link']).status !== 0) return t.skip('needs `unshare -n` and `ip`');
+    if (spawnSync('unshare', ['-n', '-m', 'ip', 'link']).status !== 0)
+      return t.skip('needs `unshare -n -m` and `ip`');
     const reason = skip?.();
     if (reason) return t.skip(reason);
     const { NODE_TEST_CONTEXT: _, ...environment } = process.env;
     const inner = spawnSync(
       'unshare',
-      ['-n', process.execPath, '--test-reporter=spec', fileURLToPath(file)],
+      ['-n', '-m', process.execPath, '--test-reporter=spec', fileURLToPath(file)],
       {
         env: { ...environment, HOLDFAST_NAMESPACE: file, NO_COLOR: '1' },
         timeout: 300_000,

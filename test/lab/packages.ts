@@ -46,6 +46,11 @@ export const benchPackages: DebianPackage[] = [
   { name: 'knot-resolver', file: 'usr/sbin/kresd', for: 'a resolver to compare with' },
 ];
 
+/** What the comparison on broken networks (test/resolver/network/compare.ts) needs besides; no test does. */
+export const comparisonPackages: DebianPackage[] = [
+  { name: 'systemd-resolved', file: 'usr/lib/systemd/systemd-resolved', for: 'a resolver to compare with' },
+];
+
 /** Debian packages of which neither the machine nor the layer has the file. */
 export function missingPackages(packages: DebianPackage[] = labPackages): string[] {
   return packages.filter(p => locate(p.file) === undefined).map(p => p.name);

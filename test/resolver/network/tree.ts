@@ -64,13 +64,15 @@ const ZONES = (check: string): Zone[] => [
   { name: '.', signed: true, lines: [], keys: ['-f KSK', '-f KSK', '', ''] },
 ];
 
-/** `smallRoot`: the keys of the root fit into a datagram, as those of the public root do most of the time. */
+/** `also`: addresses on which it answers at port 53. `smallRoot`: the keys of the root fit into a datagram, as those of the public root do most of the time. */
 export async function startTree({
   check = '192.0.2.80',
   smallRoot = false,
+  also = [],
 }: {
   check?: string;
   smallRoot?: boolean;
+  also?: string[];
 } = {}): Promise<Tree> {
   const directory = mkdtempSync(join(tmpdir(), 'holdfast-tree-'));
   const delegations = new Map<string, string[]>();
@@ -98,7 +100,7 @@ export async function startTree({
   const unbound = start('unbound', [
     '-d',
     '-c',
-    written(directory, 'unbound.conf', recursorConfig(directory, port, nsdPort, zones)),
+    written(directory, 'unbound.conf', recursorConfig(directory, port, nsdPort, zones, also)),
   ]);
   const stop = async () => {
     await Promise.all([ended(unbound), ended(nsd)]);
@@ -174,11 +176,17 @@ ${served.join('')}`;
 }
 
 /** It recurses and does not validate: a resolver as networks have them. */
-function recursorConfig(directory: string, port: number, nsdPort: number, zones: Zone[]): string {
+function recursorConfig(
+  directory: string,
+  port: number,
+  nsdPort: number,
+  zones: Zone[],
+  also: string[],
+): string {
   const stubs = zones.map(({ name }) => `stub-zone:\n  name: "${name}"\n  stub-addr: 127.0.0.1@${nsdPort}\n`);
   return `server:
   interface: 127.0.0.1@${port}
-  do-ip6: no
+${also.map(address => `  interface: ${address}@53\n`).join('')}  do-ip6: no
   username: ""
   chroot: ""
   directory: "${directory}"
@@ -189,7 +197,7 @@ function recursorConfig(directory: string, port: number, nsdPort: number, zones:
   do-not-query-localhost: no
   module-config: "iterator"
   local-zone: "example." nodefault
-  access-control: 127.0.0.0/8 allow
+  access-control: 0.0.0.0/0 allow
 remote-control:
   control-enable: no
 ${stubs.join('')}`;
