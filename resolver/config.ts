@@ -33,6 +33,8 @@ export { ConfigurationError } from './config/sources.ts';
 export type Configuration = {
   /** Where the stub listens, UDP and TCP. */
   listen: SocketAddress[];
+  /** Where DNS over TLS and over HTTPS are served, and what is shown there; undefined: nowhere. */
+  secure: { tls: SocketAddress[]; https: SocketAddress[]; certificate: string; key: string } | undefined;
   /** Who may ask. */
   access: Cidr[];
   /** The resolvers asked. */
@@ -183,7 +185,8 @@ function complete(
     { address: '127.0.0.1', port: 53 },
     { address: '::1', port: 53 },
   ];
-  const ourselves = { listen, interfaceAddresses: machine.ownAddresses() };
+  const [tls, https] = [given['listen-tls'] ?? [], given['listen-https'] ?? []];
+  const ourselves = { listen: [...listen, ...tls, ...https], interfaceAddresses: machine.ownAddresses() };
   const state = from(['state'], given.state ?? '/var/lib/holdfast');
   const groups = noEntries();
   for (const group of POLICY_GROUPS) {
@@ -197,6 +200,13 @@ function complete(
         ...attempt(place, () => readPolicyDirectory(machine, directory, groups), 'policy.directory'),
       );
     } else problems.push({ place, key: 'policy.directory', expected: 'a directory', found: show(directory) });
+  }
+  const files = given.tls ?? {};
+  for (const key of ['certificate', 'key'] as const) {
+    if (tls.length + https.length === 0 || files[key] !== undefined) continue;
+    const listening = tls.length > 0 ? 'listen-tls' : 'listen-https';
+    const expected = `a PEM file, which ${listening} needs`;
+    problems.push({ place: sources.placeOf([listening]), key: `tls.${key}`, expected, found: 'none' });
   }
   const mustBeOther = (server: UpstreamChoice, path: (string | number)[]) => {
     const addresses = server === NETWORK ? [] : addressesOf(server);
@@ -216,6 +226,15 @@ function complete(
   const name = given.identity?.name;
   const configuration: Configuration = {
     listen,
+    secure:
+      tls.length + https.length === 0
+        ? undefined
+        : {
+            tls,
+            https,
+            certificate: from(['tls', 'certificate'], files.certificate ?? ''),
+            key: from(['tls', 'key'], files.key ?? ''),
+          },
     access: given.access ?? [parseCidr('127.0.0.0/8')!, parseCidr('::1')!],
     upstream: given.upstream ?? [NETWORK],
     networkServers: systemUpstreams(machine, ourselves),

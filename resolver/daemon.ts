@@ -42,6 +42,7 @@ import { StrangerLookup } from './strangers.ts';
 import { TrustAnchors } from './trust-anchors.ts';
 import { CachedResolver } from './cache/answers.ts';
 import { RrsetCache } from './cache/rrsets.ts';
+import { Certificate } from './stub/certificate.ts';
 import { Stub } from './stub/stub.ts';
 import { upstreamSockets } from './daemon/upstream-sockets.ts';
 import { bootstrapThrough } from './upstream/bootstrap.ts';
@@ -158,6 +159,7 @@ async function start(
 
   const stub = new Stub({
     listen: configuration.listen,
+    ...(configuration.secure && { secure: secureDoors(configuration.secure, log) }),
     access: configuration.access,
     openUdp,
     handler: surroundings.network.around((question, signal) => capture.answer(question, signal)),
@@ -172,7 +174,7 @@ async function start(
   });
   const view = new DaemonView({
     version,
-    listen: () => stub.addresses().map(formatSocketAddress),
+    listen: () => listensAt(stub),
     identity,
     dataplane: sealing.dataplane,
     capture,
@@ -221,7 +223,7 @@ async function start(
     if (configuration.cache.keepOnStop) writeAnswers(answersFile);
   };
   return {
-    listen: stub.addresses().map(formatSocketAddress),
+    listen: listensAt(stub),
     dataplane: sealing.dataplane,
     failed,
     stop: () => {
@@ -522,13 +524,37 @@ function onKernelEvent(
   }
 }
 
+/** The doors with TLS; throws StartupError when their certificate cannot be used. */
+function secureDoors(
+  { tls, https, ...files }: NonNullable<Configuration['secure']>,
+  log: Logger,
+): NonNullable<ConstructorParameters<typeof Stub>[0]['secure']> {
+  const certificate = new Certificate(
+    files,
+    () => performance.now(),
+    error =>
+      log.error({ event: 'certificateUnusable', err: error }, 'the certificate before it stays in use'),
+  );
+  return { tls, https, certificate: () => certificate.current() };
+}
+
+function listensAt(stub: Stub): string[] {
+  const { tls, https } = stub.secureAddresses();
+  return [
+    ...stub.addresses().map(formatSocketAddress),
+    ...tls.map(at => `tls://${formatSocketAddress(at)}`),
+    ...https.map(at => `https://${formatSocketAddress(at)}/dns-query`),
+  ];
+}
+
 async function startStub(stub: Stub, configuration: Configuration): Promise<void> {
   try {
     await stub.start();
   } catch (error) {
     const { address, port, syscall } = error as NodeJS.ErrnoException & { address?: string; port?: number };
-    const at =
-      configuration.listen.find(l => l.address === address && l.port === port) ?? configuration.listen[0]!;
+    const { listen, secure } = configuration;
+    const all = [...listen, ...(secure?.tls ?? []), ...(secure?.https ?? [])];
+    const at = all.find(l => l.address === address && l.port === port) ?? listen[0]!;
     throw cannotListen(at, syscall === 'listen' ? 'tcp' : 'udp', error);
   }
 }

@@ -9,7 +9,7 @@ import { anchorRecords } from './anchors.ts';
 import { formatDuration, formatSize, formatTime } from './values.ts';
 
 export function printConfiguration(configuration: Configuration): string {
-  const { identity, policy, portal, ike, validationTime } = configuration;
+  const { identity, policy, portal, ike, secure, validationTime } = configuration;
   const groups = POLICY_GROUPS.flatMap(group => {
     const { cidrs, namePatterns } = policy.groups[group];
     const entries = [...namePatterns, ...cidrs.map(formatCidr)];
@@ -18,6 +18,13 @@ export function printConfiguration(configuration: Configuration): string {
   return stringify(
     {
       listen: configuration.listen.map(formatSocketAddress),
+      ...(secure === undefined
+        ? {}
+        : {
+            'listen-tls': secure.tls.map(formatSocketAddress),
+            'listen-https': secure.https.map(formatSocketAddress),
+            tls: { certificate: secure.certificate, key: secure.key },
+          }),
       access: configuration.access.map(formatCidr),
       upstream: configuration.upstream.map(choice =>
         choice === NETWORK ? NETWORK : formatUpstreamServer(choice),

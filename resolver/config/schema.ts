@@ -50,6 +50,9 @@ const path = text('a path', value => (value === '' ? undefined : value));
 
 const SOCKET = 'an IP address with or without port, such as 127.0.0.1:53 or [::1]:53';
 const socket = text(SOCKET, value => parseSocketAddress(value, 53));
+const TLS_SOCKET = 'an IP address with or without port, such as 192.0.2.1 or [2001:db8::1]:8853';
+const tlsSocket = text(TLS_SOCKET, value => parseSocketAddress(value, 853));
+const httpsSocket = text(TLS_SOCKET, value => parseSocketAddress(value, 443));
 const cidr = text('an address or a prefix, such as 192.0.2.0/24', parseCidr);
 const GATEWAY = 'a gateway and its hosts, such as 198.51.100.1 for 10.0.0.0/8';
 const ENTRY = 'an address, a prefix, a name or a pattern such as *.example.org';
@@ -115,6 +118,18 @@ export const schema = mapping({
     .min(1, { error: 'at least one address to listen on' })
     .optional()
     .meta({ description: 'where the stub listens, UDP and TCP (default 127.0.0.1:53, [::1]:53)' }),
+  'listen-tls': list(tlsSocket, `a list, each ${TLS_SOCKET}`)
+    .optional()
+    .meta({ description: 'where DNS over TLS is served (default nowhere; port 853)' }),
+  'listen-https': list(httpsSocket, `a list, each ${TLS_SOCKET}`)
+    .optional()
+    .meta({ description: 'where DNS over HTTPS is served, at /dns-query (default nowhere; port 443)' }),
+  tls: mapping({
+    certificate: path
+      .optional()
+      .meta({ description: 'PEM file of the certificate shown there, and those above it' }),
+    key: path.optional().meta({ description: 'PEM file of its private key, mode 0600 or 0640' }),
+  }).optional(),
   access: list(cidr, 'a list of addresses and prefixes')
     .optional()
     .meta({ description: 'who may ask (default loopback)' }),

@@ -49,3 +49,22 @@ export class AccessList {
     return parsed !== undefined && this.#allowed.some(cidr => cidrContains(cidr, parsed));
   }
 }
+
+/**
+ * Whose share of our limits an address draws on: its own for IPv4, that of its /64 for IPv6, where hosts have as many
+ * addresses as they like.
+ */
+export function clientOf(address: string): string {
+  if (!address.includes(':')) return address;
+  const known = clients.get(address);
+  if (known !== undefined) return known;
+  const canonical = canonicalAddress(address).replace(/%.*$/, '');
+  const parsed = parseIpAddress(canonical);
+  const client =
+    parsed?.family === 6 ? `${Buffer.from(parsed.bytes.subarray(0, 8)).toString('hex')}::` : canonical;
+  if (clients.size >= MAX_REMEMBERED) clients.clear();
+  clients.set(address, client);
+  return client;
+}
+
+const clients = new Map<string, string>();

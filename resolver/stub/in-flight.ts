@@ -1,5 +1,6 @@
 /** Questions being answered: equal ones share one answer, and there are never too many. */
 import { EDE, RCODE } from '../dns/types.ts';
+import { clientOf } from './access.ts';
 import type { StubQuery } from './query.ts';
 import type { StubAnswer, StubHandler, StubQuestion } from './types.ts';
 
@@ -13,10 +14,12 @@ const MAX_WAITERS_PER_CLIENT = 8192;
 const DEADLINE_MILLIS = 10_000;
 
 /** One client's question; the handle to give it up. */
-export type Waiter = { flight: Flight; address: string; deliver: (answer: StubAnswer) => void };
+export type Waiter = { flight: Flight; sharer: string; deliver: (answer: StubAnswer) => void };
 
 type Flight = {
   key: string;
+  /** Whose share it counts against. */
+  sharer: string;
   question: StubQuestion;
   startedAt: number;
   waiters: Set<Waiter>;
@@ -64,7 +67,8 @@ export class InFlight {
     client: StubQuestion['client'],
     deliver: (answer: StubAnswer) => void,
   ): Waiter | undefined {
-    const share = this.#shares.get(client.address) ?? { flights: 0, waiters: 0 };
+    const sharer = clientOf(client.address);
+    const share = this.#shares.get(sharer) ?? { flights: 0, waiters: 0 };
     const dnssecOk = query.edns?.dnssecOk === true;
     const key = keyOf(query, dnssecOk);
     let flight = this.#flights.get(key);
@@ -77,12 +81,12 @@ export class InFlight {
       this.counters.overloaded++;
       return undefined;
     }
-    this.#shares.set(client.address, share);
+    this.#shares.set(sharer, share);
     share.waiters++;
     this.#waiters++;
     if (flight !== undefined) {
       this.counters.coalesced++;
-      const waiter = { flight, address: client.address, deliver };
+      const waiter = { flight, sharer, deliver };
       flight.waiters.add(waiter);
       return waiter;
     }
@@ -91,13 +95,14 @@ export class InFlight {
     const { name, type, class: rrClass, checkingDisabled } = query;
     flight = {
       key,
+      sharer,
       question: { name, type, class: rrClass, dnssecOk, checkingDisabled, client },
       startedAt: this.#now(),
       waiters: new Set(),
       controller: new AbortController(),
     };
     this.#flights.set(key, flight);
-    const waiter = { flight, address: client.address, deliver };
+    const waiter = { flight, sharer, deliver };
     flight.waiters.add(waiter);
     this.#ask(flight);
     return waiter;
@@ -163,21 +168,20 @@ export class InFlight {
 
   #land(flight: Flight): void {
     this.#flights.delete(flight.key);
-    const { address } = flight.question.client;
-    const share = this.#shares.get(address)!;
+    const share = this.#shares.get(flight.sharer)!;
     share.flights--;
-    this.#forgetIdle(address, share);
+    this.#forgetIdle(flight.sharer, share);
   }
 
-  #release({ address }: Waiter): void {
+  #release({ sharer }: Waiter): void {
     this.#waiters--;
-    const share = this.#shares.get(address)!;
+    const share = this.#shares.get(sharer)!;
     share.waiters--;
-    this.#forgetIdle(address, share);
+    this.#forgetIdle(sharer, share);
   }
 
-  #forgetIdle(address: string, share: Share): void {
-    if (share.waiters === 0 && share.flights === 0) this.#shares.delete(address);
+  #forgetIdle(sharer: string, share: Share): void {
+    if (share.waiters === 0 && share.flights === 0) this.#shares.delete(sharer);
   }
 }
 

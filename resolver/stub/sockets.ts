@@ -54,9 +54,16 @@ export type OpenDatagramSocket = (options: {
   onReadable: (socket: DatagramSocket) => void;
 }) => DatagramSocket;
 
-/** A listening server with `allowHalfOpen`; IPv6 ones carry IPv6 alone. The system's error when it cannot be. */
-export async function openServer({ address, port }: SocketAddress): Promise<net.Server> {
-  const server = net.createServer({ allowHalfOpen: true });
+/**
+ * A listening server; IPv6 ones carry IPv6 alone. The system's error when it cannot be.
+ *
+ * `allowHalfOpen`: a client that has closed its side still gets its answers.
+ */
+export async function openServer(
+  { address, port }: SocketAddress,
+  allowHalfOpen: boolean = true,
+): Promise<net.Server> {
+  const server = net.createServer({ allowHalfOpen });
   server.listen({ host: address, port, ipv6Only: net.isIPv6(address) });
   await once(server, 'listening');
   // accept() can fail when descriptors run out; those who are connected already must not suffer.

@@ -5,24 +5,35 @@
  */
 import { getRandomValues } from 'node:crypto';
 import type net from 'node:net';
+import type { SecureContextOptions } from 'node:tls';
 import type { Cidr, SocketAddress } from '../address.ts';
 import type { Name } from '../dns/name.ts';
 import { EDE, RCODE } from '../dns/types.ts';
 import { AccessList } from './access.ts';
 import { composeError, composeHeaderError, composeResponse, composeWhole, udpLimit } from './answer.ts';
+import { Connections, type Receive } from './connections.ts';
+import { serveFramed } from './framed.ts';
 import { failure, InFlight } from './in-flight.ts';
 import { KeptResponses, MAX_KEPT_OCTETS } from './kept.ts';
 import { parseQuery, type StubQuery, unanswerable } from './query.ts';
 import { type OpenDatagramSocket, openServer } from './sockets.ts';
+import { SecureListener } from './secure-listener.ts';
 import { specialAnswer } from './special-names.ts';
-import { TcpListener } from './tcp-listener.ts';
+import { withOptions, wishesOf } from './stream-options.ts';
 import type { StubAnswer, StubHandler, StubQuestion } from './types.ts';
 import { UdpListener } from './udp-listener.ts';
 
 export type StubConfig = {
   /** UDP and TCP each. Answers leave from the address that was asked, on the unspecified address too. */
   listen: readonly SocketAddress[];
-  /** Who may ask; everyone else is REFUSED. */
+  /** DNS over TLS and over HTTPS, and the certificate to show there. */
+  secure?: {
+    tls: readonly SocketAddress[];
+    https: readonly SocketAddress[];
+    /** Called for each connection, so that it can be renewed. */
+    certificate: () => SecureContextOptions;
+  };
+  /** Who may ask; everyone else is REFUSED, and over TLS hung up on. */
   access: readonly Cidr[];
   handler: StubHandler;
   /**
@@ -50,13 +61,18 @@ export class Stub {
   readonly #access: AccessList;
   readonly #notSpecial: readonly Name[];
   readonly #inFlight: InFlight;
-  readonly #tcp: TcpListener;
+  readonly #connections: Connections;
+  readonly #receiveTcp: Receive;
+  readonly #secure: Record<'tls' | 'https', SecureListener>;
+  readonly #secureAt: Record<'tls' | 'https', SocketAddress[]> = { tls: [], https: [] };
   readonly #kept: KeptResponses;
   readonly #udp: UdpListener[] = [];
   readonly #servers: net.Server[] = [];
   #sweeper: NodeJS.Timeout | undefined;
   readonly #counters = {
     tcp: 0,
+    tls: 0,
+    https: 0,
     answered: 0,
     truncated: 0,
     dropped: 0,
@@ -77,15 +93,12 @@ export class Stub {
       wallClock: config.wallClock ?? Date.now,
       hashKeys: getRandomValues(new Uint32Array(2)),
     });
-    this.#tcp = new TcpListener((bytes, address, respond) => {
-      this.#counters.tcp++;
-      const kept = this.#access.allows(address) ? this.respondFromKept(bytes) : undefined;
-      if (kept !== undefined) {
-        respond(kept);
-        return 'answered';
-      }
-      return this.#receive(bytes, { address, transport: 'tcp' }, respond);
-    }, now);
+    this.#connections = new Connections(now);
+    this.#receiveTcp = this.#receiver('tcp');
+    this.#secure = {
+      tls: this.#secureListener('tls'),
+      https: this.#secureListener('https'),
+    };
   }
 
   /**
@@ -98,7 +111,13 @@ export class Stub {
         const { listener, server } = await this.#openPair(at);
         this.#udp.push(listener);
         this.#servers.push(server);
-        server.on('connection', connection => this.#tcp.accept(connection));
+        server.on('connection', connection => {
+          const place = this.#connections.admit(connection);
+          if (place !== undefined) serveFramed(connection, place, this.#receiveTcp);
+        });
+      }
+      for (const kind of ['tls', 'https'] as const) {
+        for (const at of this.#config.secure?.[kind] ?? []) await this.#openSecure(kind, at);
       }
     } catch (error) {
       await this.close();
@@ -106,7 +125,7 @@ export class Stub {
     }
     this.#sweeper = setInterval(() => {
       this.#inFlight.sweep();
-      this.#tcp.sweep();
+      this.#connections.sweep();
     }, SWEEP_MILLIS);
     this.#sweeper.unref();
   }
@@ -116,11 +135,16 @@ export class Stub {
     return this.#udp.map(({ at }) => at);
   }
 
+  /** Where it listens with TLS. */
+  secureAddresses(): Readonly<Record<'tls' | 'https', readonly SocketAddress[]>> {
+    return this.#secureAt;
+  }
+
   /** Closes all listeners and connections; questions in flight get no answer, their handlers are told. */
   async close(): Promise<void> {
     clearInterval(this.#sweeper);
     this.#inFlight.close();
-    this.#tcp.close();
+    this.#connections.close();
     const closed = this.#servers.splice(0).map(server => new Promise(resolve => server.close(resolve)));
     for (const listener of this.#udp.splice(0)) listener.close();
     await Promise.all(closed);
@@ -136,11 +160,13 @@ export class Stub {
     return {
       ...counters,
       ...this.#inFlight.counters,
-      ...prefixed('tcp', this.#tcp.counters),
+      ...prefixed('tcp', this.#connections.counters),
+      ...prefixed('tls', this.#secure.tls.counters),
+      ...prefixed('https', this.#secure.https.counters),
       ...prefixed('kept', this.#kept.counters),
       inFlight: this.#inFlight.size,
       waiting: this.#inFlight.waiting,
-      tcpConnections: this.#tcp.size,
+      tcpConnections: this.#connections.size,
     };
   }
 
@@ -155,6 +181,40 @@ export class Stub {
     this.#kept.tick();
     const octets = this.#kept.answer(streamed, 0, query.length, 'tcp');
     return octets === 0 ? undefined : streamed.slice(0, octets);
+  }
+
+  /** What takes questions that come over streams of one kind. */
+  #receiver(transport: 'tcp' | 'tls' | 'https'): Receive {
+    return (bytes, address, respond) => {
+      this.#counters[transport]++;
+      const { padding, keepalive } = wishesOf(bytes);
+      // In clear, padding hides nothing; over HTTPS, HTTP says how long connections are kept.
+      const given = {
+        padding: padding && transport !== 'tcp',
+        keepalive: keepalive && transport !== 'https',
+      };
+      const send = (response: Uint8Array): void => respond(withOptions(response, given));
+      const kept = this.#access.allows(address) ? this.respondFromKept(bytes) : undefined;
+      if (kept === undefined) return this.#receive(bytes, { address, transport }, send);
+      send(kept);
+      return 'answered';
+    };
+  }
+
+  #secureListener(kind: 'tls' | 'https'): SecureListener {
+    return new SecureListener(kind, {
+      connections: this.#connections,
+      certificate: () => this.#config.secure!.certificate(),
+      receive: this.#receiver(kind),
+      allows: address => this.#access.allows(address),
+    });
+  }
+
+  async #openSecure(kind: 'tls' | 'https', at: SocketAddress): Promise<void> {
+    const server = await openServer(at, false);
+    this.#servers.push(server);
+    this.#secureAt[kind].push({ address: at.address, port: (server.address() as net.AddressInfo).port });
+    server.on('connection', connection => this.#secure[kind].accept(connection));
   }
 
   /** Both sockets of one address. With port 0 they find a port that is free for both. */
@@ -221,17 +281,17 @@ export class Stub {
     const special = specialAnswer(query.name, query.type);
     if (special !== undefined && !this.#notSpecial.some(name => query.name.isSubdomainOf(name))) {
       this.#counters.special++;
-      respond(composeResponse(query, special, client.transport));
+      respond(composeResponse(query, special, sizeOf(client)));
       return 'answered';
     }
     const waiter = this.#inFlight.join(query, client, answer => {
-      const response = this.#compose(query, answer, client.transport);
+      const response = this.#compose(query, answer, sizeOf(client));
       this.#counters.answered++;
       if ((response[2]! & 0x02) !== 0) this.#counters.truncated++;
       respond(response);
     });
     if (waiter === undefined) {
-      respond(composeResponse(query, OVERLOADED, client.transport));
+      respond(composeResponse(query, OVERLOADED, sizeOf(client)));
       return 'answered';
     }
     return () => this.#inFlight.leave(waiter);
@@ -245,6 +305,11 @@ export class Stub {
     const limit = transport === 'tcp' ? whole.length : udpLimit(query.edns?.udpSize ?? -1);
     return whole.length <= limit ? whole : composeResponse(query, answer, transport);
   }
+}
+
+/** Streams are alike as far as room goes. */
+function sizeOf({ transport }: StubQuestion['client']): 'udp' | 'tcp' {
+  return transport === 'udp' ? 'udp' : 'tcp';
 }
 
 function prefixed(prefix: string, counters: Record<string, number>): Record<string, number> {

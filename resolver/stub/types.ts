@@ -12,7 +12,7 @@ export type StubQuestion = {
   dnssecOk: boolean;
   checkingDisabled: boolean;
   /** Who asked first; equal questions that came while this one was in flight get the same answer. */
-  client: { address: string; transport: 'udp' | 'tcp' };
+  client: { address: string; transport: 'udp' | 'tcp' | 'tls' | 'https' };
 };
 
 /**

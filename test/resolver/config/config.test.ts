@@ -147,7 +147,7 @@ log:
     problemsOf(() => load(yaml)),
     [
       `${FILE}:3:5: listen[1]: expected an IP address with or without port, such as 127.0.0.1:53 or [::1]:53; found "localhost:53"`,
-      `${FILE}:4:1: polic: expected one of the keys listen, access, upstream, upstream-authorities, forward, probe, portal, trust-anchors, negative-trust-anchors, trust-anchors-managed, cache, identity, policy, patience, control, state, ike, dataplane, log, validation-time; found "polic" (did you mean policy?)`,
+      `${FILE}:4:1: polic: expected one of the keys listen, listen-tls, listen-https, tls, access, upstream, upstream-authorities, forward, probe, portal, trust-anchors, negative-trust-anchors, trust-anchors-managed, cache, identity, policy, patience, control, state, ike, dataplane, log, validation-time; found "polic" (did you mean policy?)`,
       `${FILE}:7:12: policy.default: expected one of clear, clear-or-private, private-or-clear, private-if-published, private, block; found "privat" (did you mean private?)`,
       `${FILE}:9:5: policy.groups.privat-or-clear: expected one of the keys clear, clear-or-private, private-or-clear, private-if-published, private, block; found "privat-or-clear" (did you mean private-or-clear?)`,
       `${FILE}:10:15: policy.groups.private[0]: expected an address, a prefix, a name or a pattern such as *.example.org; found "10.0.0.0/33"`,
@@ -332,6 +332,36 @@ forward:
   assert.deepEqual(
     problemsOf(() => load('forward: [{ zone: corp.example, servers: [127.0.0.1] }]')),
     [`${FILE}:1:11: forward[0]: expected another resolver; found an address this one listens on`],
+  );
+});
+
+test('doors with TLS need a certificate and its key, are ourselves, and print back', () => {
+  const yaml = `
+upstream: [192.0.2.53]
+listen-tls: [192.0.2.1, "[2001:db8::1]:8853"]
+listen-https: [192.0.2.1]
+tls: { certificate: tls/cert.pem, key: tls/key.pem }
+`;
+  const expected = {
+    tls: [
+      { address: '192.0.2.1', port: 853 },
+      { address: '2001:db8::1', port: 8853 },
+    ],
+    https: [{ address: '192.0.2.1', port: 443 }],
+    certificate: '/etc/holdfast/tls/cert.pem',
+    key: '/etc/holdfast/tls/key.pem',
+  };
+  const configuration = load(yaml);
+  assert.deepEqual(configuration.secure, expected);
+  assert.deepEqual(load(printConfiguration(configuration)).secure, expected);
+  assert.equal(load('upstream: [192.0.2.53]').secure, undefined);
+  assert.deepEqual(
+    problemsOf(() => load('upstream: [192.0.2.53]\nlisten-https: [192.0.2.1]\ntls: {key: k}')),
+    [`${FILE}:2:1: tls.certificate: expected a PEM file, which listen-https needs; found none`],
+  );
+  assert.match(
+    problemsOf(() => load(yaml.replace('192.0.2.53', '"tls://192.0.2.1#dns.example"'))).join(),
+    /upstream\[0\]: expected another resolver/,
   );
 });
 

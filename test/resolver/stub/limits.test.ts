@@ -9,7 +9,8 @@ import { parseCidr } from '../../../resolver/address.ts';
 import { composeResponse } from '../../../resolver/stub/answer.ts';
 import { InFlight } from '../../../resolver/stub/in-flight.ts';
 import { parseQuery, type StubQuery } from '../../../resolver/stub/query.ts';
-import { type Receive, TcpListener } from '../../../resolver/stub/tcp-listener.ts';
+import { Connections, type Receive } from '../../../resolver/stub/connections.ts';
+import { serveFramed } from '../../../resolver/stub/framed.ts';
 import type { StubAnswer } from '../../../resolver/stub/types.ts';
 import { parseMessage } from '../../../resolver/dns/message.ts';
 import { frame } from '../../../resolver/upstream/tcp-framing.ts';
@@ -102,9 +103,12 @@ test('one waiter whose delivery fails does not cost the others their answer', as
 
 async function tcp(t: TestContext, receive: Receive) {
   const clock = { now: 0 };
-  const listener = new TcpListener(receive, () => clock.now);
+  const listener = new Connections(() => clock.now);
   const server = net
-    .createServer({ allowHalfOpen: true }, socket => listener.accept(socket))
+    .createServer({ allowHalfOpen: true }, socket => {
+      const place = listener.admit(socket);
+      if (place !== undefined) serveFramed(socket, place, receive);
+    })
     .listen(0, '127.0.0.1');
   await once(server, 'listening');
   const { port } = server.address() as AddressInfo;
