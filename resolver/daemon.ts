@@ -187,6 +187,7 @@ async function start(
       ...prefixed('stub', stub.counters()),
       ...prefixed('cache', resolving.cache.counters()),
       ...prefixed('rrsets', resolving.rrsets.counters()),
+      ...prefixed('validation', resolving.validator.counters()),
       ...prefixed('upstream', resolving.upstream.counters()),
       ...prefixed('network', surroundings.network.counters()),
       ...prefixed('ike', sealing.engine?.counters() ?? {}),
@@ -300,6 +301,7 @@ function openResolver(
       trustChanged = callback;
     },
     rrsets,
+    validator,
     cache,
     forgetFailures: () => {
       validator.flushFailures();

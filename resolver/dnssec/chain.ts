@@ -326,7 +326,7 @@ export class ChainOfTrust {
         result = { value: failed({ code, text }), ttlSeconds: BOGUS_TTL_SECONDS };
       } else {
         result = await judge(message);
-        if (!isBogus(result.value)) break;
+        if (!isBogus(result.value) || !work.allowsRetry) break;
       }
     }
     return result!;

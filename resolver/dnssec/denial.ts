@@ -170,6 +170,11 @@ export class Denial {
         if (nsec3 === undefined || ownerHash === undefined) continue;
         if (nsec3.hashAlgorithm !== 1 || nsec3.flags > 1 || nsec3.nextHash.length !== ownerHash.length)
           continue;
+        if (nsec3.iterations > this.#limits.nsec3MaxIterations) {
+          const text = `${this.#zone.toText()} uses ${nsec3.iterations} NSEC3 iterations, too many to look at`;
+          this.#complaint ??= { code: EDE.UNSUPPORTED_NSEC3_ITERATIONS, text };
+          continue;
+        }
         const parameters = `${nsec3.iterations} ${Buffer.from(nsec3.salt).toString('hex')}`;
         nsec3s.set(parameters, [...(nsec3s.get(parameters) ?? []), { ownerHash, nsec3 }]);
       }

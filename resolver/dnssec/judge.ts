@@ -10,7 +10,7 @@ import type { ChainOfTrust } from './chain.ts';
 import { Denial, isProof, negativeTtl, type SecureZone } from './denial.ts';
 import { verifyRrset } from './signature.ts';
 import type { Verdict } from './types.ts';
-import { type Work, WorkExceeded } from './work.ts';
+import type { Work } from './work.ts';
 
 /**
  * What one message contributes.
@@ -64,7 +64,7 @@ export class MessageJudge {
   /** Throws WorkExceeded when the message has more records than we look at. */
   constructor(message: Message, chain: ChainOfTrust, now: () => number, work: Work) {
     const count = message.answer.length + message.authority.length;
-    if (count > work.limits.records) throw new WorkExceeded(`more than ${work.limits.records} records`);
+    work.records(count);
     this.#message = message;
     this.#answer = groupRrsets(message.answer);
     this.#authority = groupRrsets(message.authority);

@@ -113,17 +113,22 @@ export class Nsec3Chain {
   /**
    * §8.3: the longest existing ancestor, with the NSEC3 that covers the next closer name.
    *
-   * An ancestor that is a zone cut or a DNAME proves nothing about names below it.
+   * From the apex down, so that what is below a name that does not exist need not be hashed: random names deep down in
+   * an honest zone cost no more than others. An ancestor that is a zone cut or a DNAME proves nothing about names below it.
    */
   async #closestEncloser(name: Name): Promise<{ closest: Name; covering: OwnedNsec3 } | undefined> {
-    for (let labels = name.labelCount - 1; labels >= this.#zone.labelCount; labels--) {
+    let closest: Name | undefined;
+    for (let labels = this.#zone.labelCount; labels <= name.labelCount; labels++) {
       const candidate = name.suffix(labels);
       const match = await this.#matching(candidate);
-      if (match === undefined) continue;
-      const { types } = match.nsec3;
-      if (isDelegation(types) || types.has(TYPE.DNAME)) return undefined;
-      const covering = await this.#covering(name.suffix(labels + 1));
-      return covering && { closest: candidate, covering };
+      if (match !== undefined) {
+        const { types } = match.nsec3;
+        if (isDelegation(types) || types.has(TYPE.DNAME)) return undefined;
+        closest = candidate;
+      } else if (closest?.labelCount === labels - 1) {
+        const covering = await this.#covering(candidate);
+        if (covering !== undefined) return { closest, covering };
+      }
     }
     return undefined;
   }
@@ -140,7 +145,7 @@ export class Nsec3Chain {
     const known = this.#hashes.get(name.key);
     if (known !== undefined) return known;
     const { salt, iterations } = this.#entries;
-    await this.#work.nsec3Hash(iterations);
+    await this.#work.nsec3Hash(this.#zone, iterations);
     const hash = nsec3Hash(name, salt, iterations);
     this.#hashes.set(name.key, hash);
     return hash;

@@ -10,7 +10,7 @@ import { MessageJudge, rank, type Step } from './judge.ts';
 import { type KeptAnswers, NOTHING_KEPT } from './kept.ts';
 import { recall } from './recall.ts';
 import { type Exchange, type Resolution, type Verdict, wasNotAsked } from './types.ts';
-import { DEFAULT_LIMITS, type Limits, Work, WorkExceeded } from './work.ts';
+import { DEFAULT_LIMITS, Ledger, type Limits, Work, WorkExceeded } from './work.ts';
 
 export type ValidatingResolverOptions = {
   exchange: Exchange;
@@ -36,6 +36,7 @@ export class ValidatingResolver {
   readonly #now: () => number;
   readonly #kept: KeptAnswers;
   readonly #limits: Limits;
+  readonly #ledger: Ledger;
 
   constructor({
     exchange,
@@ -50,6 +51,12 @@ export class ValidatingResolver {
     this.#now = now;
     this.#kept = kept;
     this.#limits = { ...DEFAULT_LIMITS, ...limits };
+    this.#ledger = new Ledger(now);
+  }
+
+  /** Signatures checked and NSEC3 rounds hashed so far, and questions that reached a limit (work.ts). */
+  counters(): ReturnType<Ledger['counters']> {
+    return this.#ledger.counters();
   }
 
   /** Other trust anchors from now on; all that was judged by the old ones is forgotten. */
@@ -84,7 +91,7 @@ export class ValidatingResolver {
   async lookup(name: Name, type: number, options: LookupOptions = {}): Promise<Resolution> {
     const progress = new Progress(name, type);
     try {
-      return await this.#follow(progress, new Work(this.#limits), options);
+      return await this.#follow(progress, new Work(this.#limits, this.#ledger), options);
     } catch (error) {
       const text = error instanceof Error ? error.message : String(error);
       if (error instanceof WorkExceeded) return progress.ended('bogus', { code: EDE.DNSSEC_BOGUS, text });
@@ -115,6 +122,7 @@ export class ValidatingResolver {
         if (era === this.#chain.era) this.#keep(step, name, type, false);
       }
       for (let attempt = 0; attempt < 2 && (step === undefined || step.verdict === 'bogus'); attempt++) {
+        if (step !== undefined && !work.allowsRetry) break;
         const message = await this.#ask(name, type, attempt, signal);
         if (!('questions' in message)) {
           if (step !== undefined) break; // no second opinion: the first stands

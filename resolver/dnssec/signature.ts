@@ -50,7 +50,7 @@ export async function verifyRrset(
       if (++tried > work.limits.verificationsPerRrset) {
         return { status: 'bogus', ede: { code: EDE.DNSSEC_BOGUS, text: `${what}: too many bad signatures` } };
       }
-      work.verification();
+      work.verification(zone, key.algorithm);
       await breathe();
       const data = signedData(rrset, rrsig, records);
       if (verifySignature(key, data, rrsig.signature)) return good(rrset, rrsig, now);

@@ -6,6 +6,8 @@ export type Explanation = {
   witness: readonly Witness[];
   questions: RegExp;
   what: RegExp;
+  /** What our RCODE has to be for this to explain it. */
+  rcode?: string;
   why: string;
   reference: string;
 };
@@ -123,7 +125,7 @@ export const explanations: Explanation[] = [
     witness: all,
     questions: /(^|\.)iterations-2000\. /,
     what: /^(bogus, not insecure|rcode SERVFAIL, not .*)$/,
-    why: 'a denial is only hashed to the end within the cost limit, and unhashed it proves nothing; they believe any NSEC3 of such a zone',
+    why: 'what more than 500 iterations deny is not hashed, and unhashed it proves nothing; they believe any NSEC3 of such a zone',
     reference: 'RFC 9276 §3.2',
   },
   {
@@ -195,6 +197,14 @@ export const explanations: Explanation[] = [
     what: /^bogus, not secure$/,
     why: 'an NSEC whose next name lies outside of its zone is not of that zone',
     reference: 'RFC 4034 §4.1.1',
+  },
+  {
+    witness: all,
+    questions: /(^|\.)nothing\.t3?-\S+ A$/,
+    what: /^(secure, not bogus|rcode NXDOMAIN, not NOERROR)$/,
+    rcode: 'NXDOMAIN',
+    why: 'NSECs that came with other answers prove already that there is no such name: the lie is never asked for',
+    reference: 'RFC 8198 §5.1',
   },
   {
     witness: both,

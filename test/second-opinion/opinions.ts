@@ -47,7 +47,7 @@ export function missingPrograms(): string | undefined {
   return `not installed: ${missing.map(([file]) => file).join(', ')} (packages ${packages.join(', ')})`;
 }
 
-export async function startHoldfast(tree: Tree, extra: readonly string[] = []): Promise<Server> {
+export async function startHoldfast(tree: Pick<Tree, 'directory' | 'port' | 'anchor'>): Promise<Server> {
   const { tag, algorithm, digestType, digest } = tree.anchor;
   const anchors = join(tree.directory, 'holdfast.anchors');
   writeFileSync(anchors, `. IN DS ${tag} ${algorithm} ${digestType} ${digest}\n`);
@@ -63,7 +63,7 @@ export async function startHoldfast(tree: Tree, extra: readonly string[] = []): 
       'log-level': 'error',
     };
     const flags = Object.entries(settings).map(([flag, value]) => `--${flag}=${value}`);
-    return spawn(join(projectRoot, 'deploy', 'holdfast'), ['up', ...flags, ...extra], {
+    return spawn(join(projectRoot, 'deploy', 'holdfast'), ['up', ...flags], {
       stdio: ['ignore', 'ignore', 'pipe'],
     });
   });
@@ -118,7 +118,7 @@ async function started(name: string, run: (port: number) => ChildProcess): Promi
       complaint = (complaint + text).slice(-4000);
     });
     for (let waits = 0; waits < 200 && child.exitCode === null; waits++) {
-      const answered = await overUdp(port, queryBytes({ name: '.', type: 'SOA' }, false), 500).catch(
+      const answered = await overUdp(port, queryBytes({ name: '.', type: TYPE.SOA }, false), 500).catch(
         () => undefined,
       );
       if (answered !== undefined) {
@@ -131,7 +131,10 @@ async function started(name: string, run: (port: number) => ChildProcess): Promi
   }
 }
 
-function queryBytes({ name, type }: Question, checkingDisabled: boolean): Uint8Array {
+export function queryBytes(
+  { name, type }: { name: string; type: number },
+  checkingDisabled: boolean,
+): Uint8Array {
   return composeMessage({
     id: Math.floor(Math.random() * 0x10000),
     response: false,
@@ -143,7 +146,7 @@ function queryBytes({ name, type }: Question, checkingDisabled: boolean): Uint8A
     authenticData: false,
     checkingDisabled,
     rcode: 0,
-    questions: [{ name: Name.parseText(name), type: typeFromText(type)!, class: 1 }],
+    questions: [{ name: Name.parseText(name), type, class: 1 }],
     answer: [],
     authority: [],
     additional: [],
@@ -157,7 +160,7 @@ export async function askServer(
   question: Question,
   checkingDisabled: boolean = false,
 ): Promise<Opinion> {
-  const query = queryBytes(question, checkingDisabled);
+  const query = queryBytes({ name: question.name, type: typeFromText(question.type)! }, checkingDisabled);
   let reply = parseMessage(await overUdp(port, query, 20_000));
   if (reply.truncated) reply = parseMessage(await overTcp(port, query, 20_000));
   const rcode = rcodeToText(reply.rcode);

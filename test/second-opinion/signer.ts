@@ -100,6 +100,14 @@ export function dsOf(zone: Name, key: ZoneKey, digestType: number = 2): Uint8Arr
   return Uint8Array.of(key.tag >> 8, key.tag & 0xff, key.algorithm, digestType, ...digest);
 }
 
+/** A DS as trust anchors are written. */
+export type Anchor = { tag: number; algorithm: number; digestType: number; digest: string };
+
+export function anchorOf(ds: Uint8Array): Anchor {
+  const digest = Buffer.from(ds.subarray(4)).toString('hex').toUpperCase();
+  return { tag: (ds[0]! << 8) | ds[1]!, algorithm: ds[2]!, digestType: ds[3]!, digest };
+}
+
 /** One RRSIG over records of one owner and type (RFC 4034 §3.1.8.1). */
 export function signRrset(
   records: readonly ZoneRecord[],

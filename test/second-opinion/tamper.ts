@@ -646,7 +646,7 @@ export async function startTampering(
       return parseMessage(await overTcp(serverPort, composeMessage({ ...question, questions })));
     };
     const altered = await tampering.rule({
-      name,
+      name: name.canonical(), // who asks may mix the cases of its letters
       type,
       reply: await fetch(name, type),
       zone: name.suffix(1),

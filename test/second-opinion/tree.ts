@@ -10,14 +10,23 @@ import { layerEnvironment } from '../lab/packages.ts';
 import { ended, startNsd } from '../resolver/dnssec/zones.ts';
 import { FULL, fullQuestions, type Question, records, SHORT, SOA, shortQuestions } from './content.ts';
 import { plans, TIMES, type ZonePlan } from './plans.ts';
-import { dsOf, makeKey, signZone, type ZoneKey, type ZoneRecord, zoneFile } from './signer.ts';
+import {
+  type Anchor,
+  anchorOf,
+  dsOf,
+  makeKey,
+  signZone,
+  type ZoneKey,
+  type ZoneRecord,
+  zoneFile,
+} from './signer.ts';
 import { startTampering, type TamperedZone, tampered } from './tamper.ts';
 
-/** `port`: where the tree is asked, as one asks a recursive server. `anchor`: DS RDATA of the root. */
+/** `port`: where the tree is asked, as one asks a recursive server. */
 export type Tree = {
   directory: string;
   port: number;
-  anchor: { tag: number; algorithm: number; digestType: number; digest: string };
+  anchor: Anchor;
   questions: Question[];
   stop: () => Promise<void>;
 };
@@ -60,16 +69,10 @@ export async function startTree(): Promise<Tree> {
   serve('.', zoneFile(signZone(Name.root, [...records('.', content), ...delegations.flat()], how)));
   const { nsd, port: serverPort } = await startNsd(directory, served);
   const double = await startTampering(serverPort, tampered);
-  const ds = dsOf(Name.root, rootKeys[0]!);
   return {
     directory,
     port: double.port,
-    anchor: {
-      tag: (ds[0]! << 8) | ds[1]!,
-      algorithm: ds[2]!,
-      digestType: ds[3]!,
-      digest: Buffer.from(ds.subarray(4)).toString('hex').toUpperCase(),
-    },
+    anchor: anchorOf(dsOf(Name.root, rootKeys[0]!)),
     questions: [...common(), ...everything.flatMap(questionsOf)],
     stop: async () => {
       await double.stop();

@@ -127,22 +127,24 @@ test('KeyTrap: 41 keys of one tag, 60 wrong signatures', async () => {
 });
 
 test('NSEC3: 120 labels and 150 iterations', async () => {
-  const owner = Name.parseText(base32hex(nsec3Hash(Name.root, Buffer.from('ab'), 150)));
-  const nsec3 = Uint8Array.of(1, 0, 0, 150, 2, 0x61, 0x62, 20, ...Buffer.alloc(20, 7), 0, 1, 0x22);
+  const hash = nsec3Hash(Name.root, Buffer.from('ab'), 150);
+  const owner = Name.parseText(base32hex(hash));
+  const next = hash.with(19, hash[19]! + 1); // nothing lies between
+  const nsec3 = Uint8Array.of(1, 0, 0, 150, 2, 0x61, 0x62, 20, ...next, 0, 1, 0x22);
   const { found, turns } = await cost(Name.parseText('a.'.repeat(120)), [zoneKey.rdata], {
     rcode: RCODE.NXDOMAIN,
     authority: [record(owner, TYPE.NSEC3, nsec3), rrsig(owner, TYPE.NSEC3, [nsec3])],
   });
   assert.deepEqual([found.verdict, found.ede?.text], ['bogus', 'too many NSEC3 hashes to compute']);
-  assert.ok(turns >= 8, `${turns} turns for others`);
+  assert.ok(turns >= 4, `${turns} turns for others`);
 });
 
-test('a hundred well-signed NSECs: a dozen are looked at', async () => {
+test('a hundred well-signed NSECs: no more are looked at than may be paid for', async () => {
   const authority = Array.from({ length: 100 }, (_, i) => {
     const owner = Name.parseText(`a${i}`);
     const nsec = Uint8Array.of(1, 0x62, 0, 0, 1, 0x40);
     return [record(owner, TYPE.NSEC, nsec), rrsig(owner, TYPE.NSEC, [nsec])];
   }).flat();
   const { found } = await cost(www, [zoneKey.rdata], { rcode: RCODE.NXDOMAIN, authority });
-  assert.deepEqual([found.verdict, found.authority.length], ['bogus', 100]);
+  assert.deepEqual([found.verdict, found.ede?.text], ['bogus', 'too many signatures to check']);
 });
