@@ -13,22 +13,51 @@ const TCP_OCTETS = 65535;
 const HEADER_OCTETS = 12;
 const OPT_OCTETS = 11;
 const QUESTION_POINTER = 0xc000 | HEADER_OCTETS;
+const MAX_TTL = 0x7fffffff;
 
 /**
  * Composes the response to `query`.
  *
  * ID, RD, CD and the question, with the case of its letters, are the client's; RA=1, AA=0. AD only for authenticated
  * answers to clients that set AD or DO (RFC 6840 section 5.8). Without DO no signatures and no denial proofs. OPT and
- * EDE only for clients with EDNS. Over UDP, what does not fit is left out altogether and TC set: half an RRset or half
- * a proof is of no use to anyone. What does not fit even TCP is SERVFAIL.
+ * EDE only for clients with EDNS. What does not fit even TCP is SERVFAIL.
+ *
+ * Over UDP, TC is set when not everything fits. Addresses go out then as far as they fit, without AD: clients that
+ * never ask over TCP (musl before 1.2.4) can do with any of them, all others throw them away (RFC 2181 section 9). Of
+ * everything else, half an RRset or half a proof is of no use to anyone.
  */
 export function composeResponse(query: StubQuery, answer: StubAnswer, transport: 'udp' | 'tcp'): Uint8Array {
   const limit = transport === 'tcp' ? TCP_OCTETS : udpLimit(query.edns?.udpSize ?? -1);
   const whole = composeWhole(query, answer, limit);
   if (whole !== undefined) return whole;
   if (transport === 'tcp') return composeError(query, RCODE.SERVFAIL, [TOO_LARGE]);
-  clearCounts();
-  return finish(query, answer.rcode, query.questionEnd, optionsFor(query, answer, limit), 0, 0x02);
+  const options = optionsFor(query, answer, limit);
+  const room = query.edns === undefined ? limit : limit - OPT_OCTETS - options.length;
+  return finish(query, answer.rcode, writeAddresses(query, answer, room), options, 0, 0x02);
+}
+
+/** Whether part of the answer to such a question is of use; with DO it would be part of a signed RRset. */
+export function isUsefulInPart(type: number, dnssecOk: boolean): boolean {
+  return !dnssecOk && (type === TYPE.A || type === TYPE.AAAA);
+}
+
+/** The question, and of an answer with addresses the records that fit; the offset after them. */
+function writeAddresses(query: StubQuery, { answer, ttlCapSeconds }: StubAnswer, limit: number): number {
+  startRecords(query);
+  let at = query.questionEnd;
+  if (!isUsefulInPart(query.type, query.edns?.dnssecOk === true)) return at;
+  let count = 0;
+  for (const { name, type, class: rrClass, ttlSeconds, rdatas } of answer) {
+    if (isProof(type)) continue;
+    const ttl = Math.min(ttlSeconds, ttlCapSeconds ?? MAX_TTL);
+    for (const rdata of rdatas) {
+      const end = writeRecord(query, name, type, rrClass, ttl, rdata, at, limit);
+      if (end < 0) return at;
+      at = end;
+      write16(++count, 6);
+    }
+  }
+  return at;
 }
 
 /** The same where all of it fits into `limit` octets, otherwise undefined. */
@@ -55,8 +84,7 @@ export function composeError(
   rcode: number,
   ede: readonly ExtendedError[] = [],
 ): Uint8Array {
-  clearCounts();
-  scratch.set(query.bytes.subarray(0, query.questionEnd));
+  startRecords(query);
   const options = ede.length === 0 || query.edns === undefined ? NO_OPTIONS : composeEdes(ede);
   return finish(query, rcode, query.questionEnd, options, 0, 0);
 }
@@ -90,15 +118,20 @@ const writtenAt: number[] = [];
 
 /** Question and records; the offset after them, or -1 when they do not fit into `limit`. */
 function writeRecords(query: StubQuery, answer: StubAnswer, limit: number): number {
-  scratch.set(query.bytes.subarray(0, query.questionEnd));
-  writtenNames.length = 0;
-  writtenAt.length = 0;
+  startRecords(query);
   const dnssecOk = query.edns?.dnssecOk === true;
-  const cap = answer.ttlCapSeconds ?? 0x7fffffff;
-  clearCounts();
+  const cap = answer.ttlCapSeconds ?? MAX_TTL;
   let at = writeSection(query, answer.answer, query.questionEnd, limit, dnssecOk, cap, 6);
   if (at >= 0) at = writeSection(query, answer.authority, at, limit, dnssecOk, cap, 8);
   return at;
+}
+
+/** The question alone, with no name written yet that others could point to. */
+function startRecords(query: StubQuery): void {
+  scratch.set(query.bytes.subarray(0, query.questionEnd));
+  writtenNames.length = 0;
+  writtenAt.length = 0;
+  scratch.fill(0, 6, 10); // ANCOUNT and NSCOUNT; QDCOUNT is the client's 1
 }
 
 function writeSection(
@@ -218,11 +251,6 @@ function finish(
 
 function composeEdes(ede: readonly ExtendedError[]): Uint8Array {
   return composeOptions(ede.map(composeEde));
-}
-
-/** ANCOUNT and NSCOUNT; QDCOUNT is the client's 1. */
-function clearCounts(): void {
-  scratch.fill(0, 6, 10);
 }
 
 function write16(value: number, at: number): number {

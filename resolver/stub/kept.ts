@@ -13,7 +13,7 @@
  * that nobody can choose whose place he takes.
  */
 import { TYPE } from '../dns/types.ts';
-import { udpLimit } from './answer.ts';
+import { isUsefulInPart, udpLimit } from './answer.ts';
 import { keyedHash, LOWER } from './hash.ts';
 import type { StubQuery } from './query.ts';
 import type { Lease } from './types.ts';
@@ -260,8 +260,12 @@ export class KeptResponses {
     let opt = this.#optOctets[slot]!;
     if (opt > OPT_OCTETS && head + opt > limit) opt = OPT_OCTETS;
     const fits = recordsEnd + opt <= limit;
+    const type = (bytes[questionEnd - 4]! << 8) | bytes[questionEnd - 3]!;
+    const inPart = !fits && isUsefulInPart(type, (variant & DNSSEC_OK) !== 0);
+    const count = fits ? this.#ttls[slot]! : inPart ? this.#answersWithin(slot, base, limit - opt) : 0;
+    const last = fits ? recordsEnd : count > 0 ? this.#recordEnd(base, optEnd, count - 1) : head;
     let to = questionEnd;
-    if (fits) for (let from = base + head; from < base + recordsEnd; from++) bytes[to++] = ring[from]!;
+    for (let from = base + head; from < base + last; from++) bytes[to++] = ring[from]!;
     for (let from = base + optEnd - this.#optOctets[slot]!, left = opt; left > 0; left--)
       bytes[to++] = ring[from++]!;
     if (opt < this.#optOctets[slot]!) {
@@ -276,9 +280,28 @@ export class KeptResponses {
     for (let i = 6; i < 10; i++) bytes[at + i] = fits ? ring[base + i]! : 0;
     bytes[at + 10] = 0;
     bytes[at + 11] = variant & WITH_EDNS;
-    if (fits && age > 0) this.#lowerTtls(bytes, at, base + optEnd, this.#ttls[slot]!, age);
+    if (!fits) {
+      bytes[at + 6] = count >> 8;
+      bytes[at + 7] = count & 0xff;
+    }
+    if (age > 0) this.#lowerTtls(bytes, at, base + optEnd, count, age);
     this.counters.used++;
     return to - at;
+  }
+
+  /** How many records of the answer section, from the first on, end within so many octets. */
+  #answersWithin(slot: number, base: number, octets: number): number {
+    const answers = (this.#ring[base + 6]! << 8) | this.#ring[base + 7]!;
+    let count = 0;
+    while (count < answers && this.#recordEnd(base, this.#octets[slot]!, count) <= octets) count++;
+    return count;
+  }
+
+  /** Where record i ends, by where its TTL lies. */
+  #recordEnd(base: number, offsetsAt: number, i: number): number {
+    const at = base + offsetsAt + 2 * i;
+    const ttlAt = (this.#ring[at]! << 8) | this.#ring[at + 1]!;
+    return ttlAt + 6 + ((this.#ring[base + ttlAt + 4]! << 8) | this.#ring[base + ttlAt + 5]!);
   }
 
   #lowerTtls(bytes: Uint8Array, at: number, offsetsAt: number, count: number, age: number): void {

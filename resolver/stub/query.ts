@@ -37,15 +37,15 @@ const FORMERR: ParsedQuery = { kind: 'error', rcode: RCODE.FORMERR };
 /**
  * Reads a client's message (RFC 1035 section 4.1, RFC 6891 section 6). Never throws.
  *
- * Opcodes other than QUERY are NOTIMP; anything but one question, or that does not follow the format to the last octet, is
- * FORMERR; an EDNS version over 0 is BADVERS. Class and type are looked at by `unanswerable`.
+ * Opcodes other than QUERY are NOTIMP; anything but one question (RFC 9619), or that does not follow the format to the
+ * last octet, is FORMERR; an EDNS version over 0 is BADVERS, whatever its options look like. Class and type are looked at
+ * by `unanswerable`.
  */
 export function parseQuery(bytes: Uint8Array): ParsedQuery {
   if (bytes.length < HEADER_OCTETS || (bytes[2]! & 0x80) !== 0) return DROP;
   if ((bytes[2]! & 0x78) !== 0) return { kind: 'error', rcode: RCODE.NOTIMP };
-  // One question, no answers, no authority.
-  if (bytes[4] !== 0 || bytes[5] !== 1 || (bytes[6]! | bytes[7]! | bytes[8]! | bytes[9]!) !== 0)
-    return FORMERR;
+  // One question, no answers.
+  if (bytes[4] !== 0 || bytes[5] !== 1 || (bytes[6]! | bytes[7]!) !== 0) return FORMERR;
   try {
     const query = readQuery(bytes);
     return (query.edns?.version ?? 0) === 0
@@ -75,13 +75,17 @@ function readQuery(bytes: Uint8Array): StubQuery {
   const { name, end } = Name.readUncompressed(bytes, HEADER_OCTETS, bytes.length);
   const questionEnd = end + 4;
   if (questionEnd > bytes.length) throw new DnsFormatError('question cut short');
+  const type = (bytes[end]! << 8) | bytes[end + 1]!;
+  const hasAuthority = (bytes[8]! | bytes[9]!) !== 0;
+  // The SOA that the client has (RFC 1995 section 3).
+  if (hasAuthority && type !== TYPE.IXFR) throw new DnsFormatError('authority in a query');
   return {
     bytes,
     questionEnd,
     name,
-    type: (bytes[end]! << 8) | bytes[end + 1]!,
+    type,
     class: (bytes[end + 2]! << 8) | bytes[end + 3]!,
-    edns: readEdns(bytes, questionEnd),
+    edns: hasAuthority ? parseMessage(bytes).edns : readEdns(bytes, questionEnd),
     authenticData: (bytes[3]! & 0x20) !== 0,
     checkingDisabled: (bytes[3]! & 0x10) !== 0,
   };
@@ -100,10 +104,11 @@ function readEdns(bytes: Uint8Array, at: number): StubQuery['edns'] {
   const length = (bytes[at + 9]! << 8) | bytes[at + 10]!;
   if (optionsAt + length !== bytes.length)
     throw new DnsFormatError('OPT does not end where the message does');
-  if (length > 0) parseOptions(bytes.subarray(optionsAt));
+  const version = bytes[at + 6]!;
+  if (length > 0 && version === 0) parseOptions(bytes.subarray(optionsAt));
   return {
     udpSize: (bytes[at + 3]! << 8) | bytes[at + 4]!,
-    version: bytes[at + 6]!,
+    version,
     dnssecOk: (bytes[at + 7]! & 0x80) !== 0,
   };
 }

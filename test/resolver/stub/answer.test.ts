@@ -139,24 +139,45 @@ test('an extended RCODE needs OPT', () => {
   assert.equal(parseMessage(composeError(query({ edns: false }), RCODE.BADVERS)).rcode, RCODE.SERVFAIL);
 });
 
-test('what does not fit goes out empty with TC, and whole over TCP', () => {
+test('addresses that do not all fit go out with TC as far as they fit, and whole over TCP', () => {
   const many = Array.from({ length: 60 }, (_, i) => Uint8Array.of(192, 0, 2, i));
   const given = answer({ authenticated: true, answer: [rrset('www.example.com', TYPE.A, many)] });
-  for (const [asked, fits] of [
-    [{ edns: false }, false], // 60 * 16 octets and more against 512
-    [{ udpSize: 1 }, false], // counts as 512
-    [{ udpSize: 900 }, false],
-    [{ udpSize: 1100 }, true],
-    [{ udpSize: 65535 }, true],
+  for (const [asked, count] of [
+    [{ edns: false }, 29], // 33 octets, then 16 for each: 497 of 512
+    [{ udpSize: 1 }, 29], // counts as 512, 11 of them for OPT
+    [{ udpSize: 900 }, 53],
+    [{ udpSize: 900, dnssecOk: true }, 0], // part of a signed RRset is of no use
+    [{ udpSize: 1100 }, 60],
+    [{ udpSize: 65535 }, 60],
   ] as const) {
+    const fits = count === 60;
     const message = parseMessage(composeResponse(query({ ...asked, flags: 0x0120 }), given, 'udp'));
     assert.equal(message.truncated, !fits, JSON.stringify(asked));
-    assert.equal(message.answer.length, fits ? 60 : 0);
+    assert.equal(message.answer.length, count, JSON.stringify(asked));
     assert.equal(message.authenticData, fits);
     const overTcp = parseMessage(composeResponse(query(asked), given, 'tcp'));
     assert.equal(overTcp.truncated, false);
     assert.equal(overTcp.answer.length, 60);
   }
+});
+
+test('what is no address and does not fit goes out empty, the chain to addresses with as many of them as fit', () => {
+  const texts = Array.from({ length: 60 }, (_, i) => Uint8Array.of(1, i));
+  const asked = query({ type: 'TXT', edns: false });
+  const given = answer({ answer: [rrset('www.example.com', TYPE.TXT, texts)] });
+  const message = parseMessage(composeResponse(asked, given, 'udp'));
+  assert.deepEqual([message.truncated, message.answer.length], [true, 0]);
+  assert.equal(parseMessage(composeResponse(asked, given, 'tcp')).answer.length, 60);
+  const many = Array.from({ length: 60 }, (_, i) => Uint8Array.of(192, 0, 2, i));
+  const alias = rrset('www.example.com', TYPE.CNAME, [Name.parseText('a.example.com').wire]);
+  const chained = answer({ answer: [alias, rrset('a.example.com', TYPE.A, many)] });
+  const head = parseMessage(composeResponse(query({ edns: false }), chained, 'udp'));
+  assert.equal(head.truncated, true);
+  assert.deepEqual(
+    head.answer.map(({ type }) => type),
+    [TYPE.CNAME, ...Array.from({ length: head.answer.length - 1 }, () => TYPE.A)],
+  );
+  assert.ok(head.answer.length > 20);
 });
 
 test('our own limit holds for clients that promise more', () => {
@@ -276,7 +297,11 @@ test('any answer survives composing', () => {
         dnsPacket.decode(response);
         if (message.truncated) {
           assert.equal(transport, 'udp');
-          assert.equal(message.answer.length + message.authority.length, 0);
+          assert.equal(message.authority.length, 0);
+          const whole = parseMessage(composeResponse(parsed.query, given, 'tcp')).answer;
+          const addresses =
+            [TYPE.A, TYPE.AAAA].includes(parsed.query.type as 1) && !parsed.query.edns?.dnssecOk;
+          assert.deepEqual(message.answer, addresses ? whole.slice(0, message.answer.length) : []);
           return;
         }
         const plain = (found: readonly Rrset[]) =>

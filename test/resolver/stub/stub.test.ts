@@ -204,6 +204,47 @@ test('errors that the RFCs ask for', async t => {
   assert.equal(stub.counters().asked, 0);
 });
 
+test('EDNS errors as RFC 6891 has them, and transfers with the SOA that RFC 1995 puts there', async t => {
+  const { stub, at } = await setUp(t, atOnce);
+  const plain = queryBytes({ edns: false });
+  /** The question with these octets behind it, and that many additional or authority records. */
+  const ask = async (hex: string, counts: { authority?: number; additional?: number } = {}) => {
+    const bytes = Buffer.concat([plain, Buffer.from(hex.replaceAll(' ', ''), 'hex')]);
+    bytes.writeUInt16BE(counts.authority ?? 0, 8);
+    bytes.writeUInt16BE(counts.additional ?? 1, 10);
+    return parseMessage(await overUdp(at, bytes));
+  };
+  const badVersion = await ask('00 0029 04d0 00010000 0000');
+  assert.deepEqual([badVersion.rcode, badVersion.edns!.version], [RCODE.BADVERS, 0]);
+  // What version 1 would have as options nobody knows.
+  assert.equal((await ask('00 0029 04d0 00010000 0003 ffffff')).rcode, RCODE.BADVERS);
+  assert.equal((await ask('00 0029 04d0 00000000 0003 ffffff')).rcode, RCODE.FORMERR);
+  assert.equal(
+    (await ask('00 0029 04d0 00000000 0009 000a0004 00')).rcode,
+    RCODE.FORMERR,
+    'RDLENGTH too large',
+  );
+  assert.equal((await ask('00 0029 04d0 00000000 0000 00')).rcode, RCODE.FORMERR, 'an octet more');
+  assert.equal((await ask('00 0029 04d0 0000')).rcode, RCODE.FORMERR, 'OPT cut short');
+  assert.equal((await ask('0161 00 0029 04d0 00000000 0000')).rcode, RCODE.FORMERR, 'owned by a.');
+  const both = '00 0029 04d0 00000000 0000';
+  assert.equal((await ask(both + both, { additional: 2 })).rcode, RCODE.FORMERR);
+  assert.equal((await ask(both, { additional: 0, authority: 1 })).rcode, RCODE.FORMERR, 'OPT as authority');
+  assert.equal((await ask('00 0029 0000 00000000 0000')).rcode, RCODE.NOERROR, 'size 0 counts as 512');
+  // Unknown options, and flags that are reserved, are ignored (sections 6.1.2 and 6.1.4).
+  const unknown = await ask('00 0029 04d0 00007fff 0006 fde90002 abcd');
+  assert.deepEqual([unknown.rcode, unknown.edns!.options], [RCODE.NOERROR, []]);
+  const soa = 'c00c 0006 0001 00000000 0016 00 00 00000001 00000000 00000000 00000000 00000000';
+  plain.writeUInt16BE(TYPE.IXFR, plain.length - 4);
+  assert.equal((await ask(soa, { authority: 1, additional: 0 })).rcode, RCODE.REFUSED);
+  const withOpt = await ask(soa + both, { authority: 1, additional: 1 });
+  assert.deepEqual([withOpt.rcode, extendedErrors(withOpt.edns)[0]!.code], [RCODE.REFUSED, 21]);
+  assert.equal((await ask(`${soa} 00`, { authority: 1, additional: 0 })).rcode, RCODE.FORMERR);
+  plain.writeUInt16BE(TYPE.A, plain.length - 4);
+  assert.equal((await ask(soa, { authority: 1, additional: 0 })).rcode, RCODE.FORMERR, 'only with IXFR');
+  assert.equal(stub.counters().asked, 2, 'the two good ones');
+});
+
 test('two OPT records are FORMERR, a TSIG beside OPT is not our concern', async t => {
   const { at } = await setUp(t, atOnce);
   const opt = { type: 'OPT', name: '.', udpPayloadSize: 1232, flags: 0, options: [] };
