@@ -2,7 +2,7 @@
  * The capture: no address leaves before the way to it is what its policy group demands.
  *
  * The way of an address question (A, AAAA):
- *   question ─▶ addresses ∥ other family ∥ IPSECKEY ─▶ verdicts ─▶ group ─▶ negotiate each address ─▶ answer
+ *   question ─▶ addresses ∥ IPSECKEY ─▶ verdicts ─▶ group ─▶ negotiate each address ─▶ answer
  *                     └── unvalidated answers show an address and a key ──▶ IKE_SA_INIT goes out early
  * Other questions pass with their verdict, after the doors are closed through which an address could slip past
  * (`hints.ts`). What cannot be kept private, or cannot be validated, is SERVFAIL with an Extended DNS Error that says
@@ -169,10 +169,8 @@ export class Capture {
     );
     try {
       const { signal } = story;
-      const keyResolution = lookup.lookup(question.name, TYPE.IPSECKEY, signal);
-      // The other family is asked for too: whoever asks for one mostly asks for both, and it costs no waiting.
-      void lookup.lookup(question.name, question.type === TYPE.A ? TYPE.AAAA : TYPE.A, signal);
       const addressResolution = lookup.lookup(question.name, question.type, signal);
+      const keyResolution = lookup.lookup(question.name, TYPE.IPSECKEY, signal);
       const pending = [addressResolution, keyResolution];
       const stale = await staleInstead(question, story, pending, this.#staleContext);
       if (stale !== undefined) return stale;
@@ -225,6 +223,12 @@ export class Capture {
           lease: leaseOf(addresses),
         };
     if (asking) story.step('key', finding.why);
+    // Where there is a key the other family will be negotiated for as well. Elsewhere it would be one more question and
+    // one more signature to check for every name, and clients that want it ask for it in the same breath.
+    if (finding.state === 'published') {
+      const other = question.type === TYPE.A ? TYPE.AAAA : TYPE.A;
+      void this.#options.lookup.lookup(question.name, other, story.signal);
+    }
     story.dnsMillis = story.elapsed();
 
     const grounds: Ground[] = [];

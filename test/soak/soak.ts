@@ -94,15 +94,20 @@ export class Soak {
     await this.#upstream?.stop();
   }
 
-  /** As the launcher starts it, with V8's trace of its collections on standard output. */
+  /** With V8's trace of its collections on standard output. */
   async #startDaemon(port: number, ways: number[]): Promise<void> {
     const folder = join(this.#options.folder, 'holdfast');
     const { anchorFile } = this.#upstream!;
     const servers = ways.map(way => `127.0.0.1:${way}`);
     writeHoldfastConfiguration({ folder, port, anchorFile }, servers);
-    const main = join(projectRoot, 'resolver', 'main.ts');
-    const command = [process.execPath, '--trace-gc', main, 'up', '--config', join(folder, 'holdfast.yaml')];
-    this.#daemon = launch(join(folder, 'log'), command, {}, join(folder, 'stdout'));
+    const command = [
+      join(projectRoot, 'deploy', 'holdfast'),
+      'up',
+      '--config',
+      join(folder, 'holdfast.yaml'),
+    ];
+    const trace = { NODE_OPTIONS: `--import ${join(import.meta.dirname, 'trace-gc.mjs')}` };
+    this.#daemon = launch(join(folder, 'log'), command, trace, join(folder, 'stdout'));
     await askUntilAnswered(port, 'hot0.example', 20_000).catch(error => {
       throw new Error(`the daemon did not start: ${error.message}\n${tail(this.#daemon.log)}`);
     });
