@@ -44,10 +44,8 @@ export function diagnose(
     if (found !== undefined) return found;
   }
   const failed = main.checks.find(({ passed }) => !passed);
-  return {
-    symptom: 'bogus',
-    text: `its answers do not validate: ${failed?.why ?? 'nothing could be asked'}`,
-  };
+  const why = singleLine(failed?.why ?? 'nothing could be asked');
+  return { symptom: 'bogus', text: `its answers do not validate: ${why}` };
 }
 
 type Look = (
@@ -56,7 +54,7 @@ type Look = (
   plain: PlainAnswer | undefined,
 ) => Diagnosis | undefined;
 
-const silence: Look = ({ seen }, tcp, plain) => {
+const silence: Look = ({ seen, checks }, tcp, plain) => {
   if (seen.some(({ outcome }) => outcome === 'answer' || outcome === 'large' || outcome === 'garbled'))
     return;
   const refused = seen.some(({ outcome }) => outcome === 'unreachable');
@@ -67,7 +65,8 @@ const silence: Look = ({ seen }, tcp, plain) => {
   }
   if (overTcp)
     return { symptom: 'udp-filtered', text: 'UDP is filtered: DNSSEC comes through over TCP only' };
-  const text = refused ? 'nobody can be reached there' : 'there is no answer';
+  const why = singleLine(checks.find(check => check.why !== undefined)?.why ?? 'no reason is known');
+  const text = refused ? `it cannot be reached: ${why}` : 'there is no answer';
   return { symptom: 'no-answer', text };
 };
 
@@ -87,7 +86,7 @@ const clock: Look = ({ checks }) => {
   const keys = checks.find(({ kind }) => kind === 'keys');
   if (keys?.passed !== false) return undefined;
   if (keys.ede !== EDE.SIGNATURE_NOT_YET_VALID && keys.ede !== EDE.SIGNATURE_EXPIRED) return undefined;
-  const text = `this machine’s clock is wrong, or the keys of the trust anchor are old: ${keys.why}; set the clock`;
+  const text = `this machine’s clock is wrong, or the keys of the trust anchor are old: ${singleLine(keys.why ?? '')}; set the clock`;
   return { symptom: 'wrong-clock', text };
 };
 
@@ -168,4 +167,13 @@ function sameAddress(seen: readonly Seen[]): string | undefined {
   const first = asked[0]?.addresses?.[0];
   if (first === undefined || asked.length < 2) return undefined;
   return asked.every(({ addresses }) => addresses?.[0] === first) ? first : undefined;
+}
+
+const MAX_REASON = 120;
+
+/** Reasons hold words of servers and libraries; they end in an EDE, whose room is small, and on terminals. */
+function singleLine(text: string): string {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is replaced
+  const printable = text.replace(/[\x00-\x1f\x7f-\x9f]+/g, ' ');
+  return printable.trim().slice(0, MAX_REASON);
 }

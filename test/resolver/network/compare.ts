@@ -66,9 +66,11 @@ const contenders: Contender[] = [
   { name: 'resolved `allow-downgrade`', start: (...all) => startResolved('allow-downgrade', ...all) },
 ];
 const world = mkdtempSync(join(tmpdir(), 'holdfast-compare-'));
-const web = createServer((_, response) =>
-  response.writeHead(302, { location: 'http://login.hotel.example/' }).end(),
-);
+let portalStands = false;
+const web = createServer((_, response) => {
+  if (portalStands) response.writeHead(302, { location: 'http://login.hotel.example/' }).end();
+  else response.writeHead(204).end();
+});
 web.listen(80, '10.0.0.1');
 await once(web, 'listening');
 const trees = { large: await startTree(), small: await startTree({ smallRoot: true }) };
@@ -82,6 +84,7 @@ console.log(
 console.log(`| network | ${contenders.map(({ name }) => name).join(' | ')} | what Holdfast says | probe |`);
 console.log(`|---|${contenders.map(() => '---|').join('')}---|---|`);
 for (const kind of Object.keys(KINDS)) {
+  portalStands = kind.startsWith('portal');
   const tree = SMALL_ROOT.includes(kind) ? trees.small : trees.large;
   const cells: string[] = [];
   let said = ' | ';
@@ -131,7 +134,7 @@ async function startOurs(upstream: number, tree: Tree): Promise<Started> {
   await running.until(({ state, nextProbeInMs }) => state === 'carries' || nextProbeInMs !== undefined);
   const note = async () => {
     const { network } = await running.status();
-    const portal = network.portal === undefined ? '' : ` portal: log in at ${network.portal.login};`;
+    const portal = network.portal === undefined ? '' : ` log in at ${network.portal.login};`;
     return `${network.state}:${portal} ${network.text}; ${network.doing} | ${((network.probeMs ?? 0) / 1000).toFixed(1)} s`;
   };
   return { at: running.at, note, stop: running.stop };

@@ -1,10 +1,15 @@
 /** Broken networks, one by one: a middlebox between the resolver and a real signed tree. Recognised, named, handled. */
 import assert from 'node:assert/strict';
-import { createServer } from 'node:http';
 import { once } from 'node:events';
+import { writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import { type AddressInfo, connect } from 'node:net';
+import { join } from 'node:path';
 import test from 'node:test';
+import { createServer as createTlsServer } from 'node:tls';
 import { inOwnNamespace, ip } from '../../kernel/namespace.ts';
 import { holdfast } from '../commands/cli.ts';
+import { makeAuthority } from '../upstream/certificates.ts';
 import { ask } from './ask.ts';
 import { startMiddlebox } from './middlebox.ts';
 import { type Running, startHoldfast } from './running.ts';
@@ -175,6 +180,49 @@ if (inOwnNamespace(import.meta.url, missingTools)) {
       large.ede.some(({ text }) => /TCP is filtered/.test(text)),
       JSON.stringify(large),
     );
+  });
+
+  test('an upstream over TLS that is configured is asked where the network fails, and not where it does not', async t => {
+    const tree = await startTree();
+    t.after(() => tree.stop());
+    const box = await startMiddlebox(tree.port, 'strips EDNS');
+    t.after(() => box.close());
+    const authority = makeAuthority();
+    const pem = join(tree.directory, 'authority.pem');
+    writeFileSync(pem, authority.pem);
+    const { certificate: cert, key } = authority.issue(['dns.example']);
+    const dot = createTlsServer({ cert, key }, socket => {
+      const behind = connect(tree.port, '127.0.0.1');
+      for (const end of [socket, behind]) {
+        end
+          .on('error', () => {})
+          .on('close', () => {
+            socket.destroy();
+            behind.destroy();
+          });
+      }
+      socket.pipe(behind).pipe(socket);
+    });
+    dot.listen(0, '127.0.0.1');
+    await once(dot, 'listening');
+    t.after(() => dot.close());
+    const { port } = dot.address() as AddressInfo;
+    const running = await startHoldfast({
+      upstream: `127.0.0.1:${box.port},tls://127.0.0.1:${port}#dns.example`,
+      'upstream-authorities': pem,
+      'trust-anchors': tree.anchorFile,
+      'portal-check': 'none',
+    });
+    t.after(() => running.stop());
+    const network = await running.until(({ state }) => state !== 'unknown');
+    assert.deepEqual([network.state, network.symptom], ['carries', 'strips-edns'], JSON.stringify(network));
+    assert.match(network.using.join(), /^tls:/);
+    assert.equal(network.doing, 'asking over TLS');
+    const heard = await ask(running.at, 'www.signed.example');
+    assert.deepEqual([heard.rcode, heard.ad], ['NOERROR', true]);
+    box.kind = 'clean';
+    const better = await roam(running);
+    assert.deepEqual([better.symptom, better.using.join()], ['none', `127.0.0.1:${box.port}`]);
   });
 
   test('a clock that is wrong is flagged, and nothing is let through for it', async t => {
