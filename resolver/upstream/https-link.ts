@@ -1,5 +1,5 @@
 /** One server over HTTPS (RFC 8484): HTTP/2 by undici, on connections that we open ourselves to addresses we know. */
-import { Client } from 'undici';
+import type { Client } from 'undici';
 import { TlsDialler } from './dial.ts';
 import { UpstreamError } from './error.ts';
 import {
@@ -65,7 +65,7 @@ export class HttpsLink implements Link {
   async #post({ name, type }: LinkQuestion, signal: AbortSignal): Promise<Message> {
     // RFC 8484 section 4.1: the ID is 0, so that caches on the way see equal questions.
     const query = composeQuery(name, type, { id: 0, padded: true });
-    const { statusCode, headers, body } = await this.#connected().request({
+    const { statusCode, headers, body } = await (await this.#connected()).request({
       method: 'POST',
       path: this.#server.path,
       headers: { 'content-type': MEDIA_TYPE, accept: MEDIA_TYPE },
@@ -88,7 +88,9 @@ export class HttpsLink implements Link {
     return aged(message, headers.age);
   }
 
-  #connected(): Client {
+  /** undici is loaded with the first question: a daemon without such a server starts sooner and smaller without it. */
+  async #connected(): Promise<Client> {
+    const { Client } = await import('undici');
     this.#client ??= new Client(`https://${this.#server.name}:${this.#server.port}`, {
       allowH2: true,
       pipelining: MAX_STREAMS,
