@@ -208,14 +208,14 @@ export const explanations: Explanation[] = [
   },
   {
     witness: both,
-    questions: /^www\.t-cut-claimed-at-www\. DS$/,
+    questions: /^www\.t3?-cut-claimed-at-www\. DS$/,
     what: /^secure, not bogus$/,
     why: 'an NSEC that came with an earlier answer denies the DS already, so that the false denial is never asked for',
     reference: 'RFC 8198 §5.3',
   },
   {
     witness: ['unbound with CD'],
-    questions: /^www\.t-cut-claimed-at-www\. |^t3?-dnskey-extra\. DNSKEY$/,
+    questions: /^www\.t3?-cut-claimed-at-www\. |^t3?-dnskey-extra\. DNSKEY$/,
     what: /^answer$/,
     why: 'with CD we give what came; unbound gives what it kept from another question',
     reference: 'RFC 4035 §3.2.2',
