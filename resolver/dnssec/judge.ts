@@ -126,7 +126,11 @@ export class MessageJudge {
   /** RFC 6672 §5.3: the DNAME is judged, and the CNAME is made here, whatever CNAME came along. */
   async #judgeDname(rrset: Rrset, name: Name, type: number): Promise<Step> {
     if (rrset.rdatas.length > 1) return invalid(`${rrset.name.toText()} has more than one DNAME`);
-    return dnameStep(await this.#judgeRrset(rrset), name, type);
+    const step = dnameStep(await this.#judgeRrset(rrset), name, type);
+    // RFC 6672 §3.2: a server says so when the new name is too long; one that says anything else did not do its part.
+    const tooLong = step.kind === 'alias' && step.target === undefined;
+    if (!tooLong || this.#message.rcode === RCODE.YXDOMAIN) return step;
+    return invalid(`${rrset.name.toText()} has a DNAME that makes too long a name of ${name.toText()}`);
   }
 
   /** RFC 4035 §5.3 for one RRset, with the proof that a wildcard needs. */

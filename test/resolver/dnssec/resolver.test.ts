@@ -94,6 +94,9 @@ test('a DNAME makes its own CNAME; a name that grows too long is YXDOMAIN', asyn
   const long = unsigned(() => ({ answer: [dname(`${'x'.repeat(63)}.`.repeat(3))], rcode: RCODE.YXDOMAIN }));
   const grown = await long.resolver.lookup(name(`${'y'.repeat(63)}.old.test`), TYPE.A);
   assert.deepEqual([grown.rcode, grown.outcome], [RCODE.YXDOMAIN, 'positive']);
+  const silent = unsigned(() => ({ answer: [dname(`${'x'.repeat(63)}.`.repeat(3))] }));
+  const unsaid = await silent.resolver.lookup(name(`${'y'.repeat(63)}.old.test`), TYPE.A);
+  assert.deepEqual([unsaid.rcode, unsaid.ede?.code], [RCODE.SERVFAIL, EDE.INVALID_DATA]);
 });
 
 test('noise in the answer is left out', async () => {
