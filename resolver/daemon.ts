@@ -102,7 +102,10 @@ async function start(
     configuration,
     upstream: resolving.upstream,
     groups,
-    forgetFailures: resolving.forgetFailures,
+    forgetFailures: () => {
+      resolving.forgetFailures();
+      capture.revoke();
+    },
     sockets,
     unixNow: resolving.now,
     log,
@@ -205,7 +208,13 @@ async function start(
   trustAnchors.start();
   undo.push(() => trustAnchors.stop());
   tellOfUselessAnchors(resolving.anchors, log);
-  const links = openLinkEvents(guarded(fail, event => surroundings.linkEvent(event)));
+  const links = openLinkEvents(
+    guarded(fail, event => {
+      // Another route, another address of ours: what was sealed for the old one may leave in clear now.
+      capture.revoke();
+      surroundings.linkEvent(event);
+    }),
+  );
   undo.push(() => links.close());
   surroundings.network.start();
   void tellOfWrongClock(resolving, log);
