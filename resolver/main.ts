@@ -9,7 +9,6 @@ import yargs, { type Argv } from 'yargs';
 import { formatIpAddress, parseIpAddress } from './address.ts';
 import { paint, print, printJson } from './commands/terminal.ts';
 import { ConfigurationError, DEFAULT_FILE, loadConfiguration } from './config.ts';
-import { printConfiguration } from './config/print.ts';
 import { jsonSchema, SETTINGS } from './config/schema.ts';
 import { parseDomainName, parseDuration } from './config/values.ts';
 import type { ForgetTarget, PortalAllowance } from './control/api.ts';
@@ -216,7 +215,8 @@ function program(words: string[]): Argv {
               .positional('file', { type: 'string', describe: `the file (default ${DEFAULT_FILE})` })
               .option('print', { type: 'boolean', describe: 'show every value in effect' })
               .example('$0 config check ./holdfast.yaml', 'exit code 2 when something does not fit'),
-          argv => {
+          async argv => {
+            const { printConfiguration } = await import('./config/print.ts');
             const configuration = configurationOf({ ...argv, config: argv.file ?? argv.config });
             if (argv.print) print(printConfiguration(configuration));
             else print(`${configuration.file ?? 'The defaults'}: ${paint('ok', 'green')}`);

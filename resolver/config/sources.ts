@@ -1,8 +1,12 @@
 /**
  * Where settings come from: the file, the environment, the flags; and where each was found, for error messages.
  */
-import { isMap, isScalar, LineCounter, type Node, parseDocument, visit } from 'yaml';
+import { createRequire } from 'node:module';
+import type { Node } from 'yaml';
 import { SETTINGS, type Setting } from './schema.ts';
+
+/** Loaded where there is a file to read: most have none, and it is not small. */
+const yaml = () => createRequire(import.meta.url)('yaml') as typeof import('yaml');
 
 /** One thing that does not fit: where, which key, what was expected and found. */
 export type Problem = { place: string; key?: string; expected?: string; found?: string; hint?: string };
@@ -35,6 +39,7 @@ export type Sources = {
 
 /** A YAML file read: its tree and the line and column of each key path. Throws ConfigurationError. */
 export function readYaml(file: string, content: string): Sources {
+  const { LineCounter, parseDocument, visit } = yaml();
   const lines = new LineCounter();
   const document = parseDocument(content, { lineCounter: lines, prettyErrors: false, logLevel: 'error' });
   const at = (offset: number) => {
@@ -82,6 +87,7 @@ export function readYaml(file: string, content: string): Sources {
 
 /** Offset of the value at a path, of its key (asked for, or the value is no scalar), or of what is nearest above. */
 function offsetOf(root: unknown, path: readonly PropertyKey[], ofKey: boolean): number {
+  const { isMap, isScalar } = yaml();
   let node = root as Node | null;
   let offset = node?.range?.[0] ?? 0;
   for (const step of path) {

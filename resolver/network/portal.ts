@@ -5,9 +5,11 @@
  * believed but this one thing: whether it is the known answer. No redirect is followed, no more than a few octets are
  * read, nothing is kept.
  */
-import { request } from 'node:http';
 import { isIP } from 'node:net';
 import type { PortalFinding } from './path.ts';
+
+/** An `import` of this module's names would load Node's own WebSocket client with it: 12 MB that nobody uses. */
+const { request } = process.getBuiltinModule('node:http');
 
 export type PortalCheck = {
   /** http, never https: a portal cannot show itself to https. */

@@ -55,7 +55,7 @@ export class KeptResponses {
   readonly #optOctets = new Uint16Array(BUCKETS * WAYS);
   readonly #ttls = new Uint16Array(BUCKETS * WAYS);
   readonly #variants = new Uint8Array(BUCKETS * WAYS);
-  readonly #grounds: Lease['grounds'][] = [];
+  readonly #grounds = new Array<Lease['grounds']>(BUCKETS * WAYS).fill(NO_GROUNDS);
   /** The clocks when `tick` was called last. */
   #time = 0;
   #wallTime = 0;
@@ -75,7 +75,6 @@ export class KeptResponses {
     this.#keys = options.hashKeys;
     this.#ringOctets = options.ringOctets ?? RING_OCTETS;
     this.#ring = new Uint8Array(this.#ringOctets);
-    for (let i = 0; i < BUCKETS * WAYS; i++) this.#grounds.push(NO_GROUNDS);
     this.tick();
   }
 

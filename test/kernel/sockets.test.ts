@@ -64,6 +64,53 @@ test('eighty datagrams leave and arrive in batches', async () => {
   client.close();
 });
 
+test('answers in place leave in batches, and only for those that have one', async () => {
+  // Odd ones are answered in place with one octet more, every fourth later, the others never; every fifth is too long.
+  const numbers = Array.from({ length: 60 }, (_, i) => i + 1);
+  const expected = numbers
+    .filter(i => i % 5 !== 0 && (i % 2 === 1 || i % 4 === 0))
+    .map(i => (i % 2 === 1 ? [...Array(1 + (i % 7)).fill(i), 0xff] : [i, 0xee]));
+  const client = collect(expected.length, { family: 4 });
+  const server = openUdp({
+    family: 4,
+    maxDatagramOctets: 64,
+    batch: 16,
+    onReadable: socket => {
+      const count = socket.receive();
+      for (let i = 0; i < count; i++) {
+        const start = i * socket.slotOctets;
+        assert.equal(socket.portOf(i), client.socket.port);
+        assert.deepEqual(socket.senders.slice(socket.senderAt(i), socket.senderAt(i) + 4), loopback[4]);
+        const [first, length] = [socket.payload[start]!, socket.lengthOf(i)];
+        if (length === 0) continue;
+        if (first % 2 === 1) {
+          socket.payload[start + length] = 0xff;
+          socket.answer(i, length + 1);
+        } else if (first % 4 === 0) {
+          const envelope = socket.envelopeOf(i);
+          setImmediate(() => assert.equal(socket.sendBack(envelope, Uint8Array.of(first, 0xee)), true));
+        }
+      }
+      socket.flush();
+      // A second time there is nothing left to send.
+      socket.flush();
+    },
+  });
+  const local = { family: 4 as const, bytes: loopback[4] };
+  for (const i of numbers) {
+    const data = new Uint8Array(i % 5 === 0 ? 65 : 1 + (i % 7)).fill(i);
+    assert.equal(client.socket.send(data, at(4, server.port), local), undefined);
+  }
+  const got = await client.done;
+  assert.deepEqual(got.map(({ data }) => [...data]).sort(), expected.sort());
+  for (const { remote } of got) assert.deepEqual(remote, at(4, server.port));
+  assert.equal(server.counters.tooLong, 12);
+  assert.equal(server.counters.sent, expected.length);
+  client.socket.close();
+  server.close();
+  assert.deepEqual([server.receive(), server.sendBack(new Uint8Array(64), new Uint8Array(1))], [0, false]);
+});
+
 test('what is longer than wanted is counted, and what is too long for UDP is refused', async () => {
   const server = collect(1, { family: 4, maxDatagramOctets: 100 });
   const client = openUdp({ family: 4 });

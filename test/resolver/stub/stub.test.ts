@@ -158,6 +158,79 @@ test('the access list: others are refused, with the reason', async t => {
   assert.equal(stub.counters().asked, 1);
 });
 
+test('what was answered once is answered from bytes, over UDP and TCP, until a ground gives way', async t => {
+  const ground = { stands: true };
+  let asked = 0;
+  const handler: StubHandler = async question => {
+    asked++;
+    return { ...addressOf(question), lease: { grounds: [ground], seconds: 60 } };
+  };
+  const { stub, at } = await setUp(t, handler);
+  const first = await overUdp(at, queryBytes());
+  assert.deepEqual(await overUdp(at, queryBytes()), first);
+  const client = await overTcp(at);
+  client.ask(queryBytes({ id: 7, questions: [{ type: 'A', name: 'WWW.example.com' }] }));
+  await client.received(1);
+  assert.equal(client.answers[0]!.answers![0]!.name, 'WWW.example.com');
+  assert.deepEqual([asked, stub.counters()['kept.used']], [1, 2]);
+  ground.stands = false;
+  assert.deepEqual(await overUdp(at, queryBytes()), first);
+  client.ask(queryBytes());
+  await client.received(2);
+  assert.deepEqual([asked, stub.counters()['kept.used']], [3, 2]);
+  client.socket.destroy();
+});
+
+test('who may not ask gets nothing from bytes either', async t => {
+  const handler: StubHandler = async question => ({
+    ...addressOf(question),
+    lease: { grounds: [], seconds: 60 },
+  });
+  const { stub, at } = await setUp(t, handler, { access: [parseCidr('127.0.0.0/31')!] });
+  for (let i = 0; i < 2; i++) await overUdp(at, queryBytes(), '127.0.0.1');
+  assert.equal(stub.counters()['kept.used'], 1);
+  assert.equal(parseMessage(await overUdp(at, queryBytes(), '127.0.0.2')).rcode, RCODE.REFUSED);
+  assert.equal(stub.counters()['kept.used'], 1);
+});
+
+test('on the unspecified address, answers come from the address that was asked, composed or kept', async t => {
+  const handler: StubHandler = async question => ({
+    ...addressOf(question),
+    lease: { grounds: [], seconds: 60 },
+  });
+  const listen = [
+    { address: '0.0.0.0', port: 0 },
+    { address: '::', port: 0 },
+  ];
+  const { stub } = await setUp(t, handler, { listen });
+  const [four, six] = stub.addresses();
+  // The clients' sockets are connected: from any other address the answer would never arrive.
+  for (let i = 0; i < 2; i++) {
+    for (const address of ['127.0.0.1', '127.0.0.3', '127.9.9.9'])
+      await overUdp({ address, port: four!.port }, queryBytes());
+    await overUdp({ address: '::1', port: six!.port }, queryBytes());
+  }
+  assert.equal(stub.counters()['kept.used'], 7);
+});
+
+test('a burst larger than a batch is answered whole, kept and composed answers mixed', async t => {
+  const handler: StubHandler = async question => ({
+    ...addressOf(question),
+    ...(question.type === TYPE.A && { lease: { grounds: [], seconds: 60 } }),
+  });
+  const { at } = await setUp(t, handler);
+  await overUdp(at, queryBytes());
+  const socket = dgram.createSocket('udp4');
+  t.after(() => socket.close());
+  const ids = new Set<number>();
+  socket.on('message', bytes => ids.add(bytes.readUInt16BE(0)));
+  for (let id = 0; id < 200; id++) {
+    const type = id % 3 === 0 ? 'AAAA' : 'A';
+    socket.send(queryBytes({ id, questions: [{ type, name: 'www.example.com' }] }), at.port, at.address);
+  }
+  await until(() => ids.size === 200);
+});
+
 test('special names are answered without the handler, unless they are said to be served', async t => {
   const handler: StubHandler = async question => addressOf(question);
   const { stub, at } = await setUp(t, handler, { notSpecial: [Name.root, Name.parseText('lab.test')] });
