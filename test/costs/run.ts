@@ -10,7 +10,7 @@ import { projectRoot } from '../lab/packages.ts';
 import { type Cost, Victim } from './measure.ts';
 
 const { values } = parseArgs({
-  options: { count: { type: 'string', default: '200' }, write: { type: 'boolean' } },
+  options: { count: { type: 'string', default: '60' }, write: { type: 'boolean' } },
 });
 const count = Number(values.count);
 const AT_ONCE = 10;
