@@ -5,7 +5,7 @@
  */
 import { type Dnskey, parseDnskey, parseDs, parseRrsig } from '../dns/dnssec-rdata.ts';
 import type { ExtendedError } from '../dns/edns.ts';
-import type { Message } from '../dns/message.ts';
+import type { Message, ResourceRecord } from '../dns/message.ts';
 import type { Name } from '../dns/name.ts';
 import { groupRrsets, type Rrset } from '../dns/rrset.ts';
 import { EDE, RCODE, rcodeToText, TYPE, typeToText } from '../dns/types.ts';
@@ -277,7 +277,7 @@ export class ChainOfTrust {
     parent: Trust & { status: 'secure' },
     work: Work,
   ): Promise<Kept<CutStatus>> {
-    const answer = groupRrsets(message.answer);
+    const answer = rrsetsOf(message.answer, [TYPE.DS, TYPE.DNAME, TYPE.CNAME]);
     const dname = answer.find(rrset => rrset.type === TYPE.DNAME && name.isBelow(rrset.name));
     for (const type of [TYPE.DS, TYPE.DNAME, TYPE.CNAME] as const) {
       const here = answer.find(rrset => rrset.type === type && rrset.name.equals(name));
@@ -369,13 +369,18 @@ function whyNoKey(zone: Name, all: readonly Dnskey[], usable: number): [number, 
   return [EDE.DNSKEY_MISSING, `no DNSKEY of ${zone.toText()} matches its DS or trust anchor`];
 }
 
+/** What else a message holds is not worth the sorting: there may be a thousand records. */
+function rrsetsOf(records: readonly ResourceRecord[], types: readonly number[]): Rrset[] {
+  return groupRrsets(records.filter(({ type }) => type === TYPE.RRSIG || types.includes(type)));
+}
+
 function find({ answer }: Message, name: Name, type: number): Rrset | undefined {
-  return groupRrsets(answer).find(rrset => rrset.type === type && rrset.name.equals(name));
+  return rrsetsOf(answer, [type]).find(rrset => rrset.type === type && rrset.name.equals(name));
 }
 
 /** The zone above `name` that signed its DS, or the denial of it, at or below `anchor`. */
 function signerAbove(message: Message, name: Name, anchor: Name): Name | undefined {
-  const answer = groupRrsets(message.answer).filter(
+  const answer = rrsetsOf(message.answer, [TYPE.DS]).filter(
     rrset => rrset.type === TYPE.DS && rrset.name.equals(name),
   );
   const proofs = groupRrsets(message.authority).filter(rrset => isProof(rrset) && rrset.type !== TYPE.SOA);
