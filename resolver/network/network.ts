@@ -25,6 +25,10 @@ import { askUnprotected, lookUpUnprotected } from './unprotected.ts';
 const MAX_SERVERS = 4;
 /** Addresses and routes come one after the other; probed when they have all come. Milliseconds. */
 const SETTLED_MILLIS = 500;
+const MINUTE_MILLIS = 60_000;
+/** More changes of the network than this in a minute are looked at only every so often. */
+const CHANGES_PER_MINUTE = 20;
+const CALMER_MILLIS = 30_000;
 /** So many failures in a row, with no answer between, cast doubt on the path. */
 const FAILURES_OF_DOUBT = 4;
 /** Of these the network itself is the cause, and asking finds out nothing new. A resolver that fails may be back at any moment. */
@@ -54,6 +58,7 @@ export class Network {
   #work = new AbortController();
   #closed = false;
   #failures = 0;
+  #recentChanges: number[] = [];
   #probedAt: number | undefined;
   #probeMillis: number | undefined;
   #findings: readonly Findings[] = [];
@@ -97,9 +102,14 @@ export class Network {
   linkEvent(event: LinkEvent): boolean {
     const why = this.#changes.observe(event);
     if (why === undefined) return false;
-    clearTimeout(this.#settling);
-    this.#settling = setTimeout(() => this.#changed(why), SETTLED_MILLIS);
-    this.#settling.unref();
+    // Not put off by what comes after it: there may always be more.
+    if (this.#settling === undefined) {
+      this.#settling = setTimeout(() => {
+        this.#settling = undefined;
+        this.#changed(why);
+      }, this.#settlingMillis());
+      this.#settling.unref();
+    }
     return true;
   }
 
@@ -138,6 +148,8 @@ export class Network {
       this.#failures = 0;
       return answer;
     }
+    // What policy refuses it refuses in every network.
+    if (answer.ede?.some(({ code }) => code === EDE.BLOCKED)) return answer;
     if (++this.#failures % FAILURES_OF_DOUBT === 0) this.#handle({ kind: 'doubted' });
     const text = this.explanation();
     if (text === undefined || answer.ede?.some(ede => ede.text.includes(text))) return answer;
@@ -183,16 +195,28 @@ export class Network {
     return { ...this.#counters, portalAnswers: this.#portal.answered };
   }
 
+  /** A host whose links come and go all the time (containers) is not for ever looking around. */
+  #settlingMillis(): number {
+    const now = this.#options.now();
+    this.#recentChanges = this.#recentChanges.filter(at => at > now - MINUTE_MILLIS);
+    return this.#recentChanges.length < CHANGES_PER_MINUTE ? SETTLED_MILLIS : CALMER_MILLIS;
+  }
+
   #changed(why: string): void {
     if (this.#closed) return;
     this.#counters.changes++;
+    this.#recentChanges.push(this.#options.now());
     this.#work.abort();
     this.#work = new AbortController();
     this.#portal.end();
     const servers = this.#servers();
     this.#options.log('info', 'networkChanged', { why, servers: servers.map(formatUpstreamServer) });
-    if (this.#options.probing) this.#handle({ kind: 'changed', servers });
-    else this.#options.use(servers);
+    if (this.#options.probing) {
+      this.#handle({ kind: 'changed', servers });
+    } else {
+      this.#options.use(servers);
+      this.#options.forgetFailures();
+    }
   }
 
   /** Those to ask, as configured and as the network names them now. */

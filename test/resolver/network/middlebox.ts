@@ -74,6 +74,7 @@ export const KINDS = {
   'large answers and fragments vanish': {
     datagram: (_, __, whole) => (whole.length > 1232 ? undefined : whole),
   },
+  'ignores the size asked for': { datagram: (_, __, whole) => whole },
   'NXDOMAIN rewritten': {
     handle: async (query, ask) => {
       const answer = await ask(query);

@@ -1,13 +1,16 @@
 /** Broken networks, one by one: a middlebox between the resolver and a real signed tree. Recognised, named, handled. */
 import assert from 'node:assert/strict';
+import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { writeFileSync } from 'node:fs';
+import { globSync, readlinkSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import test from 'node:test';
 import { createServer as createTlsServer } from 'node:tls';
 import { inOwnNamespace, ip } from '../../kernel/namespace.ts';
+import { layerEnvironment, locate } from '../../lab/packages.ts';
+import { until } from '../until.ts';
 import { holdfast } from '../commands/cli.ts';
 import { makeAuthority } from '../upstream/certificates.ts';
 import { ask } from './ask.ts';
@@ -94,6 +97,15 @@ const EXPECTED: Record<string, Expected> = {
   },
 };
 
+/** iptables with where it finds its extensions; undefined when this machine has none. */
+function firewallCommand(): string[] | undefined {
+  const program = locate('usr/sbin/xtables-legacy-multi');
+  if (program === undefined) return undefined;
+  const extensions = globSync(join(dirname(program), '../lib/*/xtables'))[0];
+  const { LD_LIBRARY_PATH } = layerEnvironment();
+  return ['env', `XTABLES_LIBDIR=${extensions}`, `LD_LIBRARY_PATH=${LD_LIBRARY_PATH}`, program, 'iptables'];
+}
+
 if (inOwnNamespace(import.meta.url, missingTools)) {
   let host = 0;
   /** An address that comes: the kernel tells, and the network is looked at anew. */
@@ -158,6 +170,47 @@ if (inOwnNamespace(import.meta.url, missingTools)) {
       const heard = await ask(running.at, 'login.signed.example');
       assert.deepEqual([heard.rcode, heard.ad, heard.data], ['NOERROR', true, ['198.51.100.12']]);
     });
+  });
+
+  test('fragments that the path really drops: TCP brings what they would have', async t => {
+    const firewall = firewallCommand();
+    if (firewall === undefined) return t.skip('no iptables (Debian package iptables)');
+    const tree = await startTree();
+    t.after(() => tree.stop());
+    // A host beyond a link that carries 1,500 octets, with a firewall that takes fragments for an attack.
+    const beyond = spawn('unshare', ['-n', 'sleep', '600']);
+    t.after(() => beyond.kill());
+    await once(beyond, 'spawn');
+    const inside = ['nsenter', '-t', String(beyond.pid), '-n'];
+    const there = (...words: string[]) =>
+      spawnSync(inside[0]!, [...inside.slice(1), ...words], { encoding: 'utf8' });
+    await until(
+      () => there('readlink', '/proc/self/ns/net').stdout !== `${readlinkSync('/proc/self/ns/net')}\n`,
+    );
+    ip('link', 'add', 'near', 'type', 'veth', 'peer', 'name', 'far', 'netns', String(beyond.pid));
+    ip('address', 'add', '198.51.100.1/30', 'dev', 'near');
+    ip('link', 'set', 'near', 'up');
+    for (const words of ['link set lo up', 'address add 198.51.100.2/30 dev far', 'link set far up']) {
+      assert.equal(there('ip', ...words.split(' ')).status, 0, words);
+    }
+    const rule = there(...firewall, '-t', 'raw', '-A', 'PREROUTING', '-f', '-j', 'DROP');
+    if (rule.status !== 0) return t.skip(`this kernel has no table raw: ${rule.stderr.trim()}`);
+    const box = await startMiddlebox(tree.port, 'ignores the size asked for', '198.51.100.1');
+    t.after(() => box.close());
+    const flags = {
+      upstream: `198.51.100.1:${box.port}`,
+      'trust-anchors': tree.anchorFile,
+      'portal-check': 'none',
+      access: '198.51.100.0/30',
+    };
+    const running = await startHoldfast(flags, { address: '198.51.100.2', inside });
+    t.after(() => running.stop());
+    const network = await running.until(({ state }) => state !== 'unknown');
+    assert.deepEqual([network.state, network.symptom], ['carries', 'loses-large'], JSON.stringify(network));
+    assert.match(network.using.join(), /^tcp:/);
+    assert.equal((await ask(running.at, 'big.signed.example', 'TXT')).rcode, 'NOERROR');
+    const counted = there(...firewall, '-t', 'raw', '-L', '-v', '-n').stdout;
+    assert.match(counted, /^ *[1-9]\d* .*DROP/m, 'fragments came, and were dropped');
   });
 
   test('TCP filtered, with keys of the root that fit: UDP is used, and what it cannot bring is named', async t => {

@@ -25,13 +25,19 @@ export type Running = {
   stop: () => Promise<void>;
 };
 
-/** `flags`: without `listen`, `state`, `control` and `dataplane`, which are set here. */
-export async function startHoldfast(flags: Record<string, string>): Promise<Running> {
+/**
+ * `flags`: without `state`, `control` and `dataplane`, which are set here; `address`: where it listens; `inside`: the
+ * command that brings it into another namespace.
+ */
+export async function startHoldfast(
+  flags: Record<string, string>,
+  { address = '127.0.0.1', inside = [] }: { address?: string; inside?: string[] } = {},
+): Promise<Running> {
   const directory = mkdtempSync(join(tmpdir(), 'holdfast-network-'));
   const port = await freePort('127.0.0.1');
   const controlPath = join(directory, 'control.sock');
   const settings = {
-    listen: `127.0.0.1:${port}`,
+    listen: `${address}:${port}`,
     state: join(directory, 'state'),
     control: controlPath,
     dataplane: 'none',
@@ -39,9 +45,8 @@ export async function startHoldfast(flags: Record<string, string>): Promise<Runn
     ...flags,
   };
   const words = Object.entries(settings).map(([flag, value]) => `--${flag}=${value}`);
-  const child = spawn(join(ROOT, 'deploy', 'holdfast'), ['up', ...words], {
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
+  const [program, ...rest] = [...inside, join(ROOT, 'deploy', 'holdfast'), 'up', ...words];
+  const child = spawn(program!, rest, { stdio: ['ignore', 'pipe', 'pipe'] });
   let log = '';
   child.stderr.setEncoding('utf8').on('data', chunk => {
     log += chunk;
@@ -53,7 +58,7 @@ export async function startHoldfast(flags: Record<string, string>): Promise<Runn
   await Promise.race([once(createInterface(child.stdout), 'line'), ended]);
   const client = new ControlClient(controlPath);
   return {
-    at: { address: '127.0.0.1', port },
+    at: { address, port },
     client,
     controlPath,
     process: child,

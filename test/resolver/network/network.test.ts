@@ -1,0 +1,151 @@
+/** The rim: whom it lets ask where nothing can be validated, what it adds to refusals, which servers it takes. */
+import assert from 'node:assert/strict';
+import test, { type TestContext } from 'node:test';
+import type { Message } from '../../../resolver/dns/message.ts';
+import { Name } from '../../../resolver/dns/name.ts';
+import { EDE, RCODE, TYPE } from '../../../resolver/dns/types.ts';
+import { parseTrustAnchors } from '../../../resolver/dnssec/anchors.ts';
+import type { UpstreamQuestion } from '../../../resolver/dnssec/types.ts';
+import type { NetworkOptions } from '../../../resolver/network/interfaces.ts';
+import { Network } from '../../../resolver/network/network.ts';
+import { UpstreamError } from '../../../resolver/upstream/error.ts';
+import { formatUpstreamServer, parseUpstreamServer } from '../../../resolver/upstream/server.ts';
+import { plainSockets } from '../../../resolver/upstream/sockets.ts';
+import { until } from '../until.ts';
+
+const DIGEST = 'AB'.repeat(32);
+const ROOT = `. DS 1 13 2 ${DIGEST}`;
+const name = (text: string) => Name.parseText(text);
+
+function answering(rcode: number) {
+  return async (_: unknown, { name, type }: UpstreamQuestion): Promise<Message> => ({
+    id: 1,
+    response: true,
+    opcode: 0,
+    authoritative: false,
+    truncated: false,
+    recursionDesired: true,
+    recursionAvailable: true,
+    authenticData: false,
+    checkingDisabled: true,
+    rcode,
+    questions: [{ name, type, class: 1 }],
+    answer: [],
+    authority: [],
+    additional: [],
+  });
+}
+
+function opened(t: TestContext, more: Partial<NetworkOptions> = {}) {
+  const used: string[] = [];
+  const events: string[] = [];
+  const network = new Network(
+    {
+      choices: [parseUpstreamServer('127.0.0.1:9')!],
+      probing: true,
+      portal: { check: undefined, names: [] },
+      anchors: parseTrustAnchors(ROOT),
+      apart: [],
+      ask: answering(RCODE.FORMERR),
+      use: servers => used.push(servers.map(formatUpstreamServer).join(' ')),
+      forgetFailures: () => events.push('forgetFailures'),
+      sockets: plainSockets,
+      mayBeClear: () => true,
+      log: (_, event) => events.push(event),
+      now: () => performance.now(),
+      unixNow: () => 0,
+      random: octets => new Uint8Array(octets),
+      ...more,
+    },
+    { named: [{ address: '127.0.0.1', port: 53 }], addresses: [] },
+  );
+  t.after(() => network.close());
+  network.start();
+  return { network, used, events };
+}
+
+const closed = (network: Network) => until(() => network.status().state === 'closed');
+
+test('where nothing can be validated nobody is asked, but for names that need no chain of trust', async t => {
+  const { network } = opened(t, {
+    anchors: parseTrustAnchors(`${ROOT}\ndeep.corp.example. DS 1 13 2 ${DIGEST}`),
+    apart: [name('corp.example.'), name('forwarded.')],
+  });
+  const asked: string[] = [];
+  const exchange = network.guard(async question => {
+    asked.push(question.name.toText());
+    return answering(RCODE.NOERROR)(undefined, question);
+  });
+  await exchange({ name: name('www.example.'), type: TYPE.A });
+  await closed(network);
+  for (const text of ['www.example.', '.', 'deep.corp.example.', 'www.deep.corp.example.']) {
+    await assert.rejects(exchange({ name: name(text), type: TYPE.A }), (error: UpstreamError) => {
+      assert.ok(error instanceof UpstreamError);
+      assert.match(error.message, /^this network: questions with EDNS are answered FORMERR; .*tls:/);
+      return true;
+    });
+  }
+  await exchange({ name: name('www.corp.example.'), type: TYPE.A });
+  await exchange({ name: name('forwarded.'), type: TYPE.A });
+  assert.deepEqual(asked, ['www.example.', 'www.corp.example.', 'forwarded.']);
+  assert.equal(network.counters().closed, 4);
+});
+
+test('a resolver that only fails goes on being asked, and its first answer has it probed again', async t => {
+  const { network } = opened(t, { ask: answering(RCODE.SERVFAIL) });
+  await closed(network);
+  assert.equal(network.status().symptom, 'fails-everything');
+  const exchange = network.guard(question => answering(RCODE.NOERROR)(undefined, question));
+  const before = network.counters().probes!;
+  await until(() => {
+    void exchange({ name: name('www.example.'), type: TYPE.A });
+    return network.counters().probes! > before;
+  });
+});
+
+test('a refusal says what the network has to do with it, once, and not where policy refused', async t => {
+  const { network } = opened(t);
+  const question = { name: name('www.example.'), type: TYPE.A };
+  const signal = new AbortController().signal;
+  const refused = (ede: { code: number; text: string }[]) =>
+    network.around(async () => ({ rcode: RCODE.SERVFAIL, ede }))(question, signal);
+  assert.deepEqual((await refused([])).ede, [], 'nothing is known yet');
+  await closed(network);
+  const text = network.explanation()!;
+  const why = { code: EDE.DNSSEC_BOGUS, text: 'no signature' };
+  assert.deepEqual((await refused([why])).ede, [why, { code: EDE.NETWORK_ERROR, text }]);
+  const told = { code: EDE.NETWORK_ERROR, text: `no answer: ${text}` };
+  assert.deepEqual((await refused([told])).ede, [told]);
+  const blocked = { code: EDE.BLOCKED, text: 'policy group block' };
+  assert.deepEqual((await refused([blocked])).ede, [blocked]);
+  const good = { rcode: RCODE.NOERROR, ede: [] };
+  assert.equal(await network.around(async () => good)(question, signal), good);
+});
+
+test('the servers: those of the list in order, the network’s where the list says so, none twice, four at most', t => {
+  const named = Array.from({ length: 6 }, (_, i) => ({ address: `192.0.2.${i + 1}`, port: 53 }));
+  const choices = ['tls://192.0.2.99#dns.example', '192.0.2.2'].map(text => parseUpstreamServer(text)!);
+  const { network, used, events } = opened(t, { choices: ['network', ...choices], probing: false });
+  network.names(named);
+  network.names([]);
+  const tls = 'tls://192.0.2.99#dns.example';
+  assert.deepEqual(used, [
+    `127.0.0.1:53 ${tls} 192.0.2.2:53`,
+    `192.0.2.1:53 192.0.2.2:53 192.0.2.3:53 192.0.2.4:53 ${tls}`,
+    `${tls} 192.0.2.2:53`,
+  ]);
+  assert.equal(network.status().state, 'unknown', 'nobody was to probe');
+  assert.equal(events.filter(event => event === 'networkChanged').length, 3);
+});
+
+test('an explicit list has nothing to do with what the network names', t => {
+  const { network, used } = opened(t, { probing: false });
+  network.names([{ address: '192.0.2.1', port: 53 }]);
+  assert.deepEqual(used, ['127.0.0.1:9']);
+});
+
+test('without a portal nothing is allowed', async t => {
+  const { network } = opened(t);
+  await closed(network);
+  assert.throws(() => network.allow('login.hotel.example', 1000), RangeError);
+});
