@@ -310,18 +310,13 @@ export class Network {
       return this.#handle({ kind: 'portalChecked', round, finding: { kind: 'unknown' } });
     }
     this.#counters.portalChecks++;
-    const finding = await checkPortal(
-      check,
-      (host, over) =>
-        lookUpUnprotected(
-          this.#plainServers(),
-          Name.parseText(`${host}.`),
-          [TYPE.A, TYPE.AAAA],
-          this.#options,
-          over,
-        ),
-      signal,
-    );
+    const lookUp = async (host: string, over: AbortSignal) => {
+      const of = (type: number) =>
+        lookUpUnprotected(this.#plainServers(), Name.parseText(`${host}.`), type, this.#options, over);
+      const found = await of(TYPE.A);
+      return found.length > 0 ? found : of(TYPE.AAAA);
+    };
+    const finding = await checkPortal(check, lookUp, signal);
     if (!signal.aborted) this.#handle({ kind: 'portalChecked', round, finding });
   }
 

@@ -51,14 +51,17 @@ export type PathEffect =
   | { do: 'forgetFailures' }
   | { do: 'tell'; before: PathState };
 
-/** After a probe that failed: again after so long, doubled each time. Milliseconds. */
-const AGAIN_MILLIS = 5000;
-const AGAIN_AT_MOST_MILLIS = 30_000;
+/**
+ * After a probe that failed: again after so long, doubled each time. Milliseconds. Where something works there is less of
+ * a hurry, and it may be so for years; behind a portal somebody is logging in right now.
+ */
+const AGAIN = {
+  closed: { first: 5000, most: 30_000 },
+  impaired: { first: 5000, most: 300_000 },
+  portal: { first: 3000, most: 20_000 },
+};
 /** After a probe that passed but for something that can be lived with. */
 const WANTING_MILLIS = 600_000;
-/** With a portal somebody is logging in right now. */
-const PORTAL_AGAIN_MILLIS = 3000;
-const PORTAL_AGAIN_AT_MOST_MILLIS = 20_000;
 /** Without new evidence of a portal its mode ends. */
 const PORTAL_MILLIS = 300_000;
 /** A path that was good is probed again on doubt, but not more often than this; doubled for each doubt that was wrong. */
@@ -158,7 +161,7 @@ export class Path {
     const inPortal = this.#state.state === 'portal';
     this.#pending = 'portal check';
     this.#failedRounds++;
-    this.#schedule(now, inPortal);
+    this.#schedule(now, inPortal ? 'portal' : state);
     // Whether the portal's mode goes on is for the check to say; until then it stands.
     const told = inPortal ? [] : this.#become({ state, diagnosis });
     this.#withoutPortal = { state, diagnosis };
@@ -172,7 +175,7 @@ export class Path {
       const { diagnosis } = this.#withoutPortal;
       const since = state.state === 'portal' ? state.since : now;
       if (state.state !== 'portal') this.#failedRounds = 1;
-      this.#schedule(now, true);
+      this.#schedule(now, 'portal');
       const until = now + PORTAL_MILLIS;
       return this.#become({ state: 'portal', diagnosis, login: finding.login, since, until });
     }
@@ -204,10 +207,8 @@ export class Path {
     return { do: 'probe', round: ++this.#round };
   }
 
-  #schedule(now: number, portal: boolean): void {
-    const [first, most] = portal
-      ? [PORTAL_AGAIN_MILLIS, PORTAL_AGAIN_AT_MOST_MILLIS]
-      : [AGAIN_MILLIS, AGAIN_AT_MOST_MILLIS];
+  #schedule(now: number, state: keyof typeof AGAIN): void {
+    const { first, most } = AGAIN[state];
     this.#probeAt = now + Math.min(first * 2 ** Math.min(this.#failedRounds - 1, 6), most);
   }
 

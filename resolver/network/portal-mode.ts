@@ -105,7 +105,7 @@ export class PortalMode {
     this.#expire();
     if (!this.#names.has(name.key) && !this.#allowed.has(name.key)) return undefined;
     const over = AbortSignal.timeout(LOOK_UP_MILLIS);
-    const found = await lookUpUnprotected(servers, name, [type], this.#unprotected, over);
+    const found = await lookUpUnprotected(servers, name, type, this.#unprotected, over);
     const kept = found.filter(address => !leadsHere(address) && this.#mayBeClear(name, address));
     if (found.length > 0 && kept.length === 0) return undefined;
     this.answered++;

@@ -65,18 +65,16 @@ export async function askUnprotected(
 export async function lookUpUnprotected(
   servers: readonly SocketAddress[],
   name: Name,
-  types: readonly number[],
+  type: number,
   setting: UnprotectedSetting,
   signal: AbortSignal,
 ): Promise<string[]> {
-  const found = servers.flatMap(server =>
-    types.map(async type => {
-      const message = await askUnprotected(server, name, type, setting, signal);
-      const addresses = message === undefined ? [] : addressesIn(message, type);
-      if (addresses.length === 0) throw new Error('no address');
-      return addresses;
-    }),
-  );
+  const found = servers.map(async server => {
+    const message = await askUnprotected(server, name, type, setting, signal);
+    const addresses = message === undefined ? [] : addressesIn(message, type);
+    if (addresses.length === 0) throw new Error('no address');
+    return addresses;
+  });
   return Promise.any(found).catch(() => []);
 }
 

@@ -171,6 +171,20 @@ test('what failed is probed again after 5 s, 10 s, 20 s, then every 30 s', () =>
   assert.deepEqual(played.probed(good), ['use 192.0.2.1:53', 'forgetFailures', 'tell closed > carries']);
 });
 
+test('where something works it is probed again later and later, up to every five minutes', () => {
+  const played = new Played();
+  played.changed(UDP);
+  const waits = Array.from({ length: 9 }, () => {
+    played.probed(partial);
+    played.portal({ kind: 'open' });
+    const wait = played.path.deadline()!.at - played.now;
+    played.now += wait;
+    played.tick();
+    return wait / SECOND;
+  });
+  assert.deepEqual(waits, [5, 10, 20, 40, 80, 160, 300, 300, 300]);
+});
+
 test('while probe or portal check is under way no other begins', () => {
   const played = new Played();
   played.changed(UDP);
