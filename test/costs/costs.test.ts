@@ -6,7 +6,7 @@ import { type Cost, Victim } from './measure.ts';
 
 const COUNT = 30;
 const AT_ONCE = 10;
-/** A client's question for an address also asks for the other family and for IPSECKEY. */
+/** A client's question for an address also asks for IPSECKEY, and where there is a key for the other family. */
 const LOOKUPS = 3;
 
 let victim: Victim;
