@@ -25,24 +25,83 @@ export const TURN_LIMITS: TurnLimits = {
   fairMillis: 200,
 };
 
-/** One question's place. */
-export type Turn = {
-  readonly zone: Zone;
+/** Zones remembered though nobody asks for their names; above this, empty ones go. */
+const MAX_ZONES = 4096;
+
+/** Whoever asks for a turn. */
+export type Asker = {
   /** Called once, at once or later. */
-  readonly begin: (turn: Turn) => void;
+  begin(turn: Turn): void;
   /** Called instead of, or after, `begin`: there is no place, or no longer. */
-  readonly evict: (why: 'crowded' | 'slow') => void;
-  begunAt: number;
+  evict(why: 'crowded' | 'slow'): void;
 };
 
-type Zone = { key: string; inFlight: Set<Turn>; waiting: Set<Turn> };
+/** One question's place. */
+export class Turn {
+  readonly zone: Zone;
+  readonly asker: Asker;
+  begunAt = Number.NaN;
+  /** In which chains it is: of its zone, in flight or waiting; and, in flight, of all. */
+  ofZone: Chain | undefined;
+  ofAll: Chain | undefined;
+  readonly zoneLink: Link = { turn: this, before: undefined, after: undefined };
+  readonly allLink: Link = { turn: this, before: undefined, after: undefined };
+
+  constructor(zone: Zone, asker: Asker) {
+    this.zone = zone;
+    this.asker = asker;
+  }
+}
+
+type Link = { readonly turn: Turn; before: Link | undefined; after: Link | undefined };
+
+/**
+ * Turns in a row, the oldest first. Not a Set: its tables, once old, keep what was ever in them until the next full
+ * collection, which at thousands of questions a second costs more than asking them.
+ */
+class Chain {
+  size = 0;
+  #first: Link | undefined;
+  #last: Link | undefined;
+
+  get first(): Turn | undefined {
+    return this.#first?.turn;
+  }
+
+  get last(): Turn | undefined {
+    return this.#last?.turn;
+  }
+
+  append(link: Link): void {
+    link.before = this.#last;
+    if (this.#last === undefined) this.#first = link;
+    else this.#last.after = link;
+    this.#last = link;
+    this.size++;
+  }
+
+  remove(link: Link): void {
+    if (link.before === undefined) this.#first = link.after;
+    else link.before.after = link.after;
+    if (link.after === undefined) this.#last = link.before;
+    else link.after.before = link.before;
+    link.before = undefined;
+    link.after = undefined;
+    this.size--;
+  }
+
+  *[Symbol.iterator](): Generator<Turn> {
+    for (let link = this.#first; link !== undefined; link = link.after) yield link.turn;
+  }
+}
+
+type Zone = { readonly key: string; readonly inFlight: Chain; readonly waiting: Chain };
 
 export class Turns {
   readonly #limits: TurnLimits;
   readonly #now: () => number;
   readonly #zones = new Map<string, Zone>();
-  /** Oldest first. */
-  readonly #inFlight = new Set<Turn>();
+  readonly #inFlight = new Chain();
   /** Zones with questions that wait, the one whose turn is next in front. */
   readonly #queue = new Set<Zone>();
   #waiting = 0;
@@ -64,39 +123,51 @@ export class Turns {
     return this.#waiting;
   }
 
+  /** Everyone who has a place or waits for one. */
+  all(): Turn[] {
+    return [...this.#zones.values()].flatMap(({ inFlight, waiting }) => [...inFlight, ...waiting]);
+  }
+
   /** Takes a place or waits for one. Whoever got or waits for one calls `end` when it is no longer needed. */
-  take(key: string, begin: Turn['begin'], evict: Turn['evict']): Turn {
+  take(key: string, asker: Asker): Turn {
     let zone = this.#zones.get(key);
     if (zone === undefined) {
-      zone = { key, inFlight: new Set(), waiting: new Set() };
+      this.#dropEmptyZones();
+      zone = { key, inFlight: new Chain(), waiting: new Chain() };
       this.#zones.set(key, zone);
     }
-    const turn: Turn = { zone, begin, evict, begunAt: Number.NaN };
+    const turn = new Turn(zone, asker);
     if (zone.waiting.size === 0 && this.#queue.size === 0 && this.#hasPlace(zone)) {
       this.#begin(turn);
       return turn;
     }
-    zone.waiting.add(turn);
+    put(turn, zone.waiting);
     this.#queue.add(zone);
     this.#waiting++;
     this.#advance();
-    if (zone.waiting.has(turn)) this.#keepBounds(zone);
+    if (turn.ofZone === zone.waiting) this.#keepBounds(zone);
     return turn;
   }
 
   /** The question is answered, given up, or was evicted. */
   end(turn: Turn): void {
     const { zone } = turn;
-    if (zone.waiting.delete(turn)) {
+    const waited = turn.ofZone === zone.waiting;
+    const freed = turn.ofAll !== undefined;
+    this.#remove(turn);
+    if (waited) {
       this.#waiting--;
       if (zone.waiting.size === 0) this.#queue.delete(zone);
     }
-    zone.inFlight.delete(turn);
-    const freed = this.#inFlight.delete(turn);
-    if (zone.inFlight.size + zone.waiting.size === 0 && this.#zones.get(zone.key) === zone) {
-      this.#zones.delete(zone.key);
-    }
     if (freed && this.#queue.size > 0) this.#advance();
+  }
+
+  /** Zones are kept for their next question until there are many. */
+  #dropEmptyZones(): void {
+    if (this.#zones.size < MAX_ZONES) return;
+    for (const [key, { inFlight, waiting }] of this.#zones) {
+      if (inFlight.size + waiting.size === 0) this.#zones.delete(key);
+    }
   }
 
   #hasPlace(zone: Zone): boolean {
@@ -105,9 +176,17 @@ export class Turns {
 
   #begin(turn: Turn): void {
     turn.begunAt = this.#now();
-    turn.zone.inFlight.add(turn);
-    this.#inFlight.add(turn);
-    turn.begin(turn);
+    put(turn, turn.zone.inFlight);
+    this.#inFlight.append(turn.allLink);
+    turn.ofAll = this.#inFlight;
+    turn.asker.begin(turn);
+  }
+
+  #remove(turn: Turn): void {
+    turn.ofZone?.remove(turn.zoneLink);
+    turn.ofAll?.remove(turn.allLink);
+    turn.ofZone = undefined;
+    turn.ofAll = undefined;
   }
 
   /** Lets in who may come in, one of each zone in turn, and makes room where the fair time is over. */
@@ -120,7 +199,7 @@ export class Turns {
     let soonest = Number.POSITIVE_INFINITY;
     // When all zones in a row could not get a place, we are done.
     for (let passed = 0; passed < this.#queue.size; ) {
-      const zone = first(this.#queue)!;
+      const zone = this.#queue.values().next().value!;
       const wait = this.#makeRoom(zone);
       this.#queue.delete(zone);
       if (wait === 0) this.#beginNext(zone);
@@ -136,9 +215,9 @@ export class Turns {
   }
 
   #beginNext(zone: Zone): void {
-    const turn = first(zone.waiting);
+    const turn = zone.waiting.first;
     if (turn === undefined) return;
-    zone.waiting.delete(turn);
+    this.#remove(turn);
     this.#waiting--;
     this.#begin(turn);
   }
@@ -149,22 +228,17 @@ export class Turns {
     const crowded = zone.inFlight.size >= this.#limits.inFlightOfZone;
     const largest = crowded ? zone : this.#largestZone();
     let soonest = Number.POSITIVE_INFINITY;
-    for (const turn of [first(largest.inFlight), crowded ? undefined : first(this.#inFlight)]) {
+    for (const turn of [largest.inFlight.first, crowded ? undefined : this.#inFlight.first]) {
       if (turn === undefined) continue;
       const left = turn.begunAt + this.#limits.fairMillis - this.#now();
       if (left <= 0) {
         this.#remove(turn);
-        turn.evict('slow');
+        turn.asker.evict('slow');
         return 0;
       }
       soonest = Math.min(soonest, left);
     }
     return soonest;
-  }
-
-  #remove(turn: Turn): void {
-    turn.zone.inFlight.delete(turn);
-    this.#inFlight.delete(turn);
   }
 
   /** Too many wait: the last to come goes, of this zone if it has more than its share, else of the one with most. */
@@ -175,13 +249,13 @@ export class Turns {
     if (zone.waiting.size <= waitingOfZone) {
       for (const other of this.#queue) if (other.waiting.size > most.waiting.size) most = other;
     }
-    const last = [...most.waiting].at(-1)!;
+    const last = most.waiting.last!;
     this.end(last);
-    last.evict('crowded');
+    last.asker.evict('crowded');
   }
 
   #largestZone(): Zone {
-    let largest = first(this.#inFlight)!.zone;
+    let largest = this.#inFlight.first!.zone;
     for (const zone of this.#zones.values()) {
       if (zone.inFlight.size > largest.inFlight.size) largest = zone;
     }
@@ -189,8 +263,9 @@ export class Turns {
   }
 }
 
-function first<T>(set: Set<T>): T | undefined {
-  return set.values().next().value;
+function put(turn: Turn, chain: Chain): void {
+  chain.append(turn.zoneLink);
+  turn.ofZone = chain;
 }
 
 /** The key of the zone that a name counts to. */

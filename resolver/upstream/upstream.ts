@@ -18,7 +18,7 @@ import { RandomSource } from './random.ts';
 import { formatUpstreamServer, type UpstreamServer } from './server.ts';
 import { byHealth, HedgeBudget, ServerHealth, takeProbe } from './server-health.ts';
 import { plainSockets, type UpstreamSockets } from './sockets.ts';
-import { TURN_LIMITS, type Turn, type TurnLimits, Turns, zoneOf } from './turns.ts';
+import { type Asker, TURN_LIMITS, type Turn, type TurnLimits, Turns, zoneOf } from './turns.ts';
 
 export type UpstreamConfig = {
   servers: readonly UpstreamServer[];
@@ -70,11 +70,48 @@ type Asked = {
 type Group = { readonly zone: Name | undefined; servers: readonly Asked[] };
 
 /** A question that is asked or waits for its turn. */
-type Live = {
+class Question implements Asker {
   readonly group: Group;
   race: Race<Asked, Message> | undefined;
-  stop(error: UpstreamError): void;
-};
+  turn: Turn | undefined;
+  over = false;
+  readonly #start: (question: Question) => Race<Asked, Message>;
+  readonly #finish: (outcome: Message | UpstreamError) => void;
+  readonly #noPlace: (why: 'crowded' | 'slow') => UpstreamError;
+
+  constructor(
+    group: Group,
+    start: (question: Question) => Race<Asked, Message>,
+    finish: (outcome: Message | UpstreamError) => void,
+    noPlace: (why: 'crowded' | 'slow') => UpstreamError,
+  ) {
+    this.group = group;
+    this.#start = start;
+    this.#finish = finish;
+    this.#noPlace = noPlace;
+  }
+
+  begin(turn: Turn): void {
+    this.turn = turn;
+    this.race = this.#start(this);
+    this.race.start();
+  }
+
+  evict(why: 'crowded' | 'slow'): void {
+    this.stop(this.#noPlace(why));
+  }
+
+  stop(error: UpstreamError): void {
+    if (this.race === undefined) this.finish(error);
+    else this.race.stop(error);
+  }
+
+  finish(outcome: Message | UpstreamError): void {
+    if (this.over) return;
+    this.over = true;
+    this.#finish(outcome);
+  }
+}
 
 /** The upstream servers together. */
 export class Upstream {
@@ -85,7 +122,6 @@ export class Upstream {
   readonly #everywhere: Group;
   readonly #forward = new Map<string, Group>();
   readonly #aside = new Map<string, { asked: Asked; users: number; end: NodeJS.Timeout | undefined }>();
-  readonly #live = new Set<Live>();
   readonly #probes = new Set<() => void>();
   readonly #answeredBy = new Map<string, Asked>();
   #closed = false;
@@ -147,12 +183,10 @@ export class Upstream {
         this.#counters.failures++;
         return reject(aborted());
       }
-      let turn: Turn | undefined;
-      const onAbort = () => live.stop(aborted());
+      const onAbort = () => asking.stop(aborted());
       const finish = (outcome: Message | UpstreamError) => {
-        if (!this.#live.delete(live)) return;
         signal?.removeEventListener('abort', onAbort);
-        if (turn !== undefined) this.#turns.end(turn);
+        if (asking.turn !== undefined) this.#turns.end(asking.turn);
         if (outcome instanceof UpstreamError) {
           this.#counters.failures++;
           reject(outcome);
@@ -161,22 +195,17 @@ export class Upstream {
           resolve(outcome);
         }
       };
-      const live: Live = {
-        group: this.#groupFor(question),
-        race: undefined,
-        stop: error => (live.race === undefined ? finish(error) : live.race.stop(error)),
-      };
-      this.#live.add(live);
+      const asking = new Question(
+        this.#groupFor(question),
+        begun => this.#race(question, begun),
+        finish,
+        this.#noPlace,
+      );
       signal?.addEventListener('abort', onAbort, { once: true });
-      const begin = (given: Turn) => {
-        turn = given;
-        live.race = this.#race(question, live.group, finish);
-        live.race.start();
-      };
-      const given = this.#turns.take(zoneOf(question.name), begin, why => live.stop(this.#noPlace(why)));
+      const turn = this.#turns.take(zoneOf(question.name), asking);
       // Where it waits, giving up has to take it out of the queue; where it is over already, out of its place.
-      turn = given;
-      if (!this.#live.has(live)) this.#turns.end(given);
+      asking.turn = turn;
+      if (asking.over) this.#turns.end(turn);
     });
 
   /** From now on these are asked for all that no forward zone holds; what is known of those that stay is kept. */
@@ -186,7 +215,9 @@ export class Upstream {
     this.#everywhere.servers = after;
     this.#answeredBy.clear();
     const ordered = byHealth(after, this.#context.now());
-    for (const { group, race } of [...this.#live]) if (group === this.#everywhere) race?.replace(ordered);
+    for (const { group, race } of this.#questions()) {
+      if (group === this.#everywhere) race?.replace(ordered);
+    }
     for (const asked of before) if (!after.includes(asked)) asked.link.close();
   }
 
@@ -229,7 +260,7 @@ export class Upstream {
   /** Rejects all that is in flight with `aborted`, closes all sockets. */
   close(): void {
     this.#closed = true;
-    for (const live of [...this.#live]) live.stop(aborted());
+    for (const question of this.#questions()) question.stop(aborted());
     for (const stop of [...this.#probes]) stop();
     for (const { servers } of this.#groups()) for (const { link } of servers) link.close();
     for (const { asked, end } of this.#aside.values()) {
@@ -264,6 +295,10 @@ export class Upstream {
     );
   }
 
+  #questions(): Question[] {
+    return this.#turns.all().map(({ asker }) => asker as Question);
+  }
+
   #groups(): Group[] {
     return [this.#everywhere, ...this.#forward.values()];
   }
@@ -289,13 +324,9 @@ export class Upstream {
     return this.#everywhere;
   }
 
-  #race(
-    question: UpstreamQuestion,
-    group: Group,
-    finish: (outcome: Message | UpstreamError) => void,
-  ): Race<Asked, Message> {
+  #race(question: UpstreamQuestion, asking: Question): Race<Asked, Message> {
     const now = this.#context.now();
-    const servers = byHealth(group.servers, now);
+    const servers = byHealth(asking.group.servers, now);
     if (servers.length > 1) {
       this.#hedges.earn();
       if ((question.attempt ?? 0) > 0) putLast(servers, this.#answeredBy.get(keyOf(question)));
@@ -312,7 +343,7 @@ export class Upstream {
       onHedge: () => this.#counters.hedges++,
       done: (outcome, by) => {
         if (by !== undefined && servers.length > 1) this.#remember(question, by);
-        finish(outcome);
+        asking.finish(outcome);
       },
     });
   }
@@ -374,7 +405,7 @@ export class Upstream {
     return message;
   }
 
-  #noPlace(why: 'crowded' | 'slow'): UpstreamError {
+  readonly #noPlace = (why: 'crowded' | 'slow'): UpstreamError => {
     if (why === 'crowded') {
       this.#counters.overloaded++;
       return new UpstreamError('overload', 'too many questions are waiting for the upstream servers');
@@ -384,7 +415,7 @@ export class Upstream {
       'overload',
       'given up for the sake of others: no server answered it soon enough',
     );
-  }
+  };
 
   /** The way to a server that may be none of those configured. */
   #linkTo(server: UpstreamServer): { link: Link; release: () => void } {

@@ -19,17 +19,16 @@ function world(t: TestContext, limits = TURN_LIMITS) {
   const ask = (text: string) => {
     const asked = { state: 'waiting' as string, waited: 0, turn: undefined as Turn | undefined };
     const came = now;
-    asked.turn = turns.take(
-      zoneOf(Name.parseText(text)),
-      () => {
+    asked.turn = turns.take(zoneOf(Name.parseText(text)), {
+      begin: () => {
         asked.state = 'begun';
         asked.waited = now - came;
       },
-      why => {
+      evict: why => {
         asked.state = why;
         if (asked.turn !== undefined) turns.end(asked.turn);
       },
-    );
+    });
     return asked;
   };
   const answer = ({ turn }: { turn: Turn | undefined }) => turns.end(turn!);
