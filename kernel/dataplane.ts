@@ -15,7 +15,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { XfrmBlocks } from './blocks.ts';
 import { describePolicy, describeSa } from './describe.ts';
 import { gone, KernelError, undone } from './error.ts';
-import { type Exemption, exemptionPolicy, exemptions, type Upstream } from './exemptions.ts';
+import { type Exemption, exemptionPolicy, exemptions } from './exemptions.ts';
 import { followMapping, type Mapping } from './mapping.ts';
 import { isOurIndex, isOurPolicy, isOurSa, Marks } from './marks.ts';
 import {
@@ -100,23 +100,14 @@ export class XfrmDataPlane {
   }
 
   /**
-   * Sees to it that exactly the exemptions of these upstreams stand, with the constant ones (exemptions.ts).
+   * Sees to it that the exemptions stand (exemptions.ts).
    *
-   * Can be called again, with other upstreams too. An equal exemption of somebody else (another IKE daemon) serves as well
-   * and is left alone; a policy of somebody else that contradicts throws KernelError EEXIST.
+   * An equal exemption of somebody else (another IKE daemon) serves as well and is left alone; a policy of somebody else
+   * that contradicts throws KernelError EEXIST.
    */
-  installExemptions(upstreams: Upstream[]): void {
-    const wanted = new Map(
-      exemptions(this.#ikePorts, upstreams).map(exemption => [exemption.name, exemption]),
-    );
-    for (const exemption of wanted.values()) {
+  installExemptions(): void {
+    for (const exemption of exemptions(this.#ikePorts)) {
       if (!this.#exemptions.has(exemption.name)) this.#installExemption(exemption);
-    }
-    for (const { name, direction, index } of [...this.#exemptions.values()]) {
-      if (wanted.has(name)) continue;
-      gone(() => this.#xfrm.removePolicy({ direction, index }));
-      this.#exemptions.delete(name);
-      this.#marks.giveBackIndex(index);
     }
   }
 

@@ -2,14 +2,13 @@
  * The standing exemptions: what has to pass in clear so that there can be IPsec at all.
  *
  * IKE (UDP 500/4500) or it could not negotiate, nor receive ESP in UDP: the outer packet is checked too. ICMPv6 neighbour
- * discovery (135/136), without which a sealed neighbour cannot even be reached. The DNS upstreams. Loopback.
+ * discovery (135/136), without which a sealed neighbour cannot even be reached. Loopback. Questions to DNS servers pass by
+ * their sockets (client-sockets.ts).
  *
  * IKE is exempt by *our* port only: out of it and into it. By the remote port, anybody could bring clear packets from
  * UDP 500 of a sealed address into any local port.
  */
 import type { Policy, Selector } from './xfrm-types.ts';
-
-export type Upstream = { address: Uint8Array; port: number };
 
 export type Exemption = {
   /** What it is, and which way; unique. */
@@ -18,7 +17,6 @@ export type Exemption = {
   direction: 'in' | 'out';
 };
 
-const IPPROTO_TCP = 6;
 const IPPROTO_UDP = 17;
 const IPPROTO_ICMPV6 = 58;
 const NEIGHBOUR_SOLICITATION = 135;
@@ -28,8 +26,8 @@ const ANY = { 4: new Uint8Array(4), 6: new Uint8Array(16) };
 const LOOPBACK_4 = Uint8Array.of(127, 0, 0, 0);
 const LOOPBACK_6 = Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1);
 
-/** All exemptions for these IKE ports and upstreams, each name once. */
-export function exemptions(ikePorts: number[], upstreams: Upstream[]): Exemption[] {
+/** All exemptions for these IKE ports, each name once. */
+export function exemptions(ikePorts: number[]): Exemption[] {
   const list: Exemption[] = [];
   for (const family of [4, 6] as const) {
     for (const port of ikePorts) {
@@ -51,14 +49,6 @@ export function exemptions(ikePorts: number[], upstreams: Upstream[]): Exemption
     };
     for (const direction of ['in', 'out'] as const)
       list.push({ name: `ICMPv6 ${type} ${direction}`, selector, direction });
-  }
-  for (const { address, port } of upstreams) {
-    const family = address.length === 4 ? 4 : 6;
-    const name = `DNS ${Buffer.from(address).toString('hex')} ${port}`;
-    const local = { address: ANY[family], prefix: 0 };
-    const remote = { address, prefix: address.length * 8, port };
-    list.push(...bothWays(`${name} UDP`, family, IPPROTO_UDP, local, remote));
-    list.push(...bothWays(`${name} TCP`, family, IPPROTO_TCP, local, remote));
   }
   const loopback4 = { address: LOOPBACK_4, prefix: 8 };
   const loopback6 = { address: LOOPBACK_6, prefix: 128 };

@@ -379,7 +379,7 @@ function openSealing(options: {
     );
   }
   undo.push(() => plane.removeEverything());
-  plane.installExemptions([]);
+  plane.installExemptions();
 
   const resync = (why: string): void => {
     captureOf().revoke();

@@ -33,6 +33,14 @@ export class ServerHealth {
     if (this.#measured % 8 === 0) this.#slowMillis = this.#percentile95();
   }
 
+  /** The network is another: what kept it from answering may be gone. */
+  forgive(): void {
+    this.failures = 0;
+    this.unanswered = 0;
+    this.why = '';
+    this.backOffUntil = Number.NEGATIVE_INFINITY;
+  }
+
   /** Another answered the same question `millis` after this one was asked, and it had not yet. */
   outrun(millis: number): void {
     const before = this.smoothedMillis;
@@ -56,12 +64,16 @@ export class ServerHealth {
     this.failed('no answer', now);
   }
 
-  /** It cannot be reached, or is silent: 1 s of back-off, doubled each time, at most a minute. */
+  /**
+   * It cannot be reached, or is silent: 1 s of back-off, doubled each time, at most a minute. What else fails while it
+   * backs off is of the same failure.
+   */
   failed(why: string, now: number): void {
+    this.why = why;
+    if (now < this.backOffUntil) return;
     this.backOffUntil =
       now + Math.min(FIRST_BACK_OFF_MILLIS * 2 ** Math.min(this.failures, 10), LONGEST_BACK_OFF_MILLIS);
     this.failures++;
-    this.why = why;
   }
 
   #percentile95(): number {

@@ -7,7 +7,7 @@ import { Deframer, frame } from './tcp-framing.ts';
 
 const MAX_MESSAGE = 65535;
 /** RFC 7766 section 6.2.1.1 wants few connections; a second one only when so many questions wait on the first. */
-const MAX_OUTSTANDING = 256;
+const MAX_OUTSTANDING = 512;
 const MAX_CONNECTIONS = 2;
 /** An idle connection is kept so long, unless the server says otherwise (RFC 7828); at most `MAX_IDLE_MILLIS`. */
 const IDLE_MILLIS = 10_000;

@@ -18,10 +18,10 @@ export type TurnLimits = {
 };
 
 export const TURN_LIMITS: TurnLimits = {
-  inFlight: 512,
-  inFlightOfZone: 128,
-  waiting: 2048,
-  waitingOfZone: 512,
+  inFlight: 1024,
+  inFlightOfZone: 256,
+  waiting: 4096,
+  waitingOfZone: 1024,
   fairMillis: 200,
 };
 

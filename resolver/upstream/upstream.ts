@@ -208,11 +208,15 @@ export class Upstream {
       if (asking.over) this.#turns.end(turn);
     });
 
-  /** From now on these are asked for all that no forward zone holds; what is known of those that stay is kept. */
+  /**
+   * From now on these are asked for all that no forward zone holds. Those that stay keep their connections and times and
+   * are forgiven their failures, which were perhaps the network's; what is in flight to the others is asked anew.
+   */
   setServers(servers: readonly UpstreamServer[]): void {
     const before = this.#everywhere.servers;
     const after = this.#openAll(servers, before);
     this.#everywhere.servers = after;
+    for (const { servers: all } of this.#groups()) for (const { health } of all) health.forgive();
     this.#answeredBy.clear();
     const ordered = byHealth(after, this.#context.now());
     for (const { group, race } of this.#questions()) {

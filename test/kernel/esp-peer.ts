@@ -70,7 +70,7 @@ function serve(): void {
   for (const family of [4, 6] as const) openUdp({ family, port: ECHO_PORT, onReadable: echo });
   openUdp({ family: 4, port: 500, onReadable: echo });
   openUdp({ family: 4, port: 4500, udpEncap: true, onReadable: echo });
-  plane.installExemptions([]);
+  plane.installExemptions();
   const obey = (order: Order): unknown => {
     switch (order.verb) {
       case 'run':

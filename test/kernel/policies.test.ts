@@ -10,7 +10,6 @@ import { inOwnNamespace, ip } from './namespace.ts';
 
 const alice = Uint8Array.of(10, 9, 0, 1);
 const bob = Uint8Array.of(10, 9, 0, 2);
-const upstream = { address: Uint8Array.of(10, 9, 0, 53), port: 53 };
 
 function policy(last: number, index: number, more: Partial<Policy> = {}): Policy {
   const destination = Uint8Array.of(10, 9, 0, last);
@@ -98,20 +97,16 @@ if (inOwnNamespace(import.meta.url)) {
     xfrm.close();
   });
 
-  test('exemptions follow the upstreams, and standing ones stay', () => {
+  test('exemptions go in once, and out with everything', () => {
     const xfrm = Xfrm.open();
     const plane = new XfrmDataPlane(xfrm);
-    plane.installExemptions([upstream]);
+    plane.installExemptions();
     const first = indexes(xfrm);
-    // 2 IKE ports × 2 families × 2 ways, 2 ICMPv6 types × 2 ways, UDP and TCP upstream × 2 ways, loopback × 2 × 2 ways
-    assert.equal(first.length, 8 + 4 + 4 + 4);
-    plane.installExemptions([upstream]);
+    // 2 IKE ports × 2 families × 2 ways, 2 ICMPv6 types × 2 ways, loopback × 2 × 2 ways
+    assert.equal(first.length, 8 + 4 + 4);
+    plane.installExemptions();
     assert.deepEqual(indexes(xfrm), first);
-    plane.installExemptions([{ address: new Uint8Array(16).fill(9), port: 5353 }]);
-    const second = indexes(xfrm);
-    assert.equal(second.length, first.length);
-    assert.equal(second.filter(index => first.includes(index)).length, 16);
-    assert.equal(plane.status().exemptions, 20);
+    assert.equal(plane.status().exemptions, 16);
     assert.deepEqual(plane.removeEverything(), []);
     assert.deepEqual(indexes(xfrm), []);
     xfrm.close();
@@ -122,12 +117,12 @@ if (inOwnNamespace(import.meta.url)) {
     const icmp = ['src', '::/0', 'dst', '::/0', 'proto', '58', 'type', '135', 'dir', 'in'];
     ip('xfrm', 'policy', 'add', ...icmp, 'priority', '1');
     const plane = new XfrmDataPlane(xfrm);
-    plane.installExemptions([]);
+    plane.installExemptions();
     assert.equal(plane.status().exemptions, 15);
     plane.removeEverything();
     assert.equal(xfrm.dumpPolicies().length, 1);
     ip('xfrm', 'policy', 'update', ...icmp, 'priority', '1', 'action', 'block');
-    const refused = refusal(() => plane.installExemptions([]));
+    const refused = refusal(() => plane.installExemptions());
     assert.equal(refused.code, 'EEXIST');
     assert.match(refused.message, /not ours.*ICMPv6 135 in.*action block/);
     plane.removeEverything();
@@ -138,7 +133,7 @@ if (inOwnNamespace(import.meta.url)) {
   test('resync puts flushed exemptions back', () => {
     const xfrm = Xfrm.open();
     const plane = new XfrmDataPlane(xfrm);
-    plane.installExemptions([upstream]);
+    plane.installExemptions();
     const before = indexes(xfrm).length;
     ip('xfrm', 'policy', 'flush');
     assert.deepEqual(plane.resync(), { missing: [], exemptionsRestored: before, strays: 0 });
@@ -150,14 +145,14 @@ if (inOwnNamespace(import.meta.url)) {
   test('leftovers of an earlier run go, foreign policies stay', () => {
     const xfrm = Xfrm.open();
     ip('xfrm', 'policy', 'add', 'src', '10.9.0.1/32', 'dst', '10.9.0.7/32', 'dir', 'out', 'priority', '7');
-    new XfrmDataPlane(xfrm).installExemptions([upstream]);
+    new XfrmDataPlane(xfrm).installExemptions();
     xfrm.installPolicy(policy(2, 0x48000009 + 8 * 100));
     // Our index by chance, but another's reqid: not ours.
     const template = { source: alice, destination: bob, reqid: 7, mode: 'transport' as const };
     xfrm.installPolicy(policy(3, 0x48000009 + 8 * 101, { template }));
     const plane = new XfrmDataPlane(xfrm);
     const found = plane.adoptLeftovers();
-    assert.deepEqual([found.policies, found.sas, found.described.length], [21, 0, 21]);
+    assert.deepEqual([found.policies, found.sas, found.described.length], [17, 0, 17]);
     assert.ok(found.described.some(line => /dst 10\.9\.0\.2\/32 dir out .* reqid 0x48460001/.test(line)));
     assert.equal(xfrm.dumpPolicies().length, 2);
     assert.deepEqual(plane.adoptLeftovers(), { policies: 0, sas: 0, described: [], blocked: [] });

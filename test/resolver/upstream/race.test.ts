@@ -131,6 +131,16 @@ test('a server that was silent where another answered is failing at once', t => 
   assert.deepEqual([servers[0]!.health.failures, servers[1]!.health.failures], [1, 0]);
 });
 
+test('questions that fail together are one failure', () => {
+  const health = new ServerHealth();
+  for (let i = 0; i < 16; i++) health.failed('cannot be reached: ECONNREFUSED', 0);
+  assert.deepEqual([health.failures, health.backOffUntil], [1, 1000]);
+  health.failed('cannot be reached: ECONNREFUSED', 1000);
+  assert.deepEqual([health.failures, health.backOffUntil], [2, 3000]);
+  health.forgive();
+  assert.ok(health.failures === 0 && health.backOffUntil < 0);
+});
+
 test('in the second round the silent are asked again, who said no is not, and a late answer still counts', t => {
   const { servers, log, replies, pass, start } = world(t, ['silent', 'refusing']);
   const { result } = start(servers);
