@@ -6,6 +6,7 @@ import { TYPE } from '../../../resolver/dns/types.ts';
 import { UpstreamError, type UpstreamErrorCode } from '../../../resolver/upstream/error.ts';
 import type { UpstreamServer } from '../../../resolver/upstream/server.ts';
 import { plainSockets } from '../../../resolver/upstream/sockets.ts';
+import { TURN_LIMITS } from '../../../resolver/upstream/turns.ts';
 import { Upstream, type UpstreamConfig } from '../../../resolver/upstream/upstream.ts';
 import { dnsPacket } from '../dns-packet.ts';
 import { type Asked, type FakeServer, fakeServer, respond } from './fake-server.ts';
@@ -373,6 +374,29 @@ test('questions in flight are bounded, the others wait, and too many are turned 
   await until(() => held.length >= 20);
   for (const asked of held) honest(asked);
   await until(() => upstream.counters().answers === 20);
+});
+
+test('500 dead names at one server, and honest names are all answered while those still wait', async t => {
+  const { upstream } = await setUp(
+    t,
+    [asked => /dead\.example$/i.test(asked.query.questions![0]!.name) || honest(asked)],
+    { times: { rounds: [500, 500, 60_000], total: 60_000 }, turns: { ...TURN_LIMITS, fairMillis: 60_000 } },
+  );
+  let over = 0;
+  for (let i = 0; i < 500; i++) {
+    const dead = upstream.exchange({ name: Name.parseText(`n${i}.dead.example`), type: TYPE.A });
+    dead.catch(() => over++);
+  }
+  for (let i = 0; i < 100; i++) {
+    const { answer } = await upstream.exchange({
+      name: Name.parseText(`www.honest${i}.example`),
+      type: TYPE.A,
+    });
+    assert.equal(answer.length, 1);
+  }
+  assert.equal(over, 0, 'nobody had to go for them');
+  assert.deepEqual([upstream.counters().inFlight, upstream.counters().waiting], [256, 244]);
+  assert.equal(upstream.servers()[0]!.healthy, true);
 });
 
 test('a recovered server is found again by a question on the side', async t => {
