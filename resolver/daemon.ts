@@ -22,11 +22,11 @@ import { formatSocketAddress, type IpAddress, type SocketAddress } from './addre
 import { restoreAnswers, writeAnswers } from './answers-file.ts';
 import { Capture } from './capture/capture.ts';
 import { PolicyGroups } from './capture/groups.ts';
-import type { Story } from './capture/journal.ts';
 import { Liveness } from './capture/liveness.ts';
 import type { RunningDaemon } from './commands/up.ts';
 import { type Configuration, serversAtStart } from './config.ts';
 import { DaemonView } from './control/view.ts';
+import { decisionLog } from './decision-log.ts';
 import { ControlServer } from './control/server.ts';
 import { parseRrsig } from './dns/dnssec-rdata.ts';
 import { EDE, TYPE } from './dns/types.ts';
@@ -136,7 +136,7 @@ async function start(
     now: () => performance.now(),
     unixNow: () => Date.now(),
     sleep: (millis, signal) => delay(millis, undefined, { signal }).catch(() => {}),
-    decided: story => logDecision(log, story),
+    decided: decisionLog(log, () => performance.now()),
   });
   for (const bytes of sealing.blocked) capture.guards.adopt({ family: bytes.length === 4 ? 4 : 6, bytes });
   const liveness = new Liveness({
@@ -610,12 +610,6 @@ function cannotOpenIke(error: unknown, ports: number[]): unknown {
 /** Our name; without one the engine goes by the address it speaks from. */
 function ourIdentity({ name }: LoadedIdentity): Identity | undefined {
   return name === undefined ? undefined : { type: 'fqdn', data: new TextEncoder().encode(name) };
-}
-
-function logDecision(log: Logger, story: Story): void {
-  const refused = story.rcode !== 0 && story.rcode !== 3;
-  const level = refused ? 'warn' : story.held ? 'info' : 'debug';
-  if (log.isLevelEnabled(level)) log[level]({ event: 'decided', ...story.summary() });
 }
 
 function prefixed(prefix: string, counters: Record<string, number>): Record<string, number> {
