@@ -76,9 +76,9 @@ export function isFailure({ outcome, verdict }: Resolution): boolean {
   return outcome === 'failure' || verdict === 'bogus' || verdict === 'indeterminate';
 }
 
-/** Whether any of it could be shown past its time, were nobody to be reached: only what DNSSEC proved is there. */
+/** Whether it could be shown past its time, were nobody to be reached: only what DNSSEC proved of a name that is there. */
 export function mayBecomeStale({ outcome, verdict }: Resolution): boolean {
-  return outcome === 'positive' && verdict === 'secure';
+  return (outcome === 'positive' || outcome === 'nodata') && verdict === 'secure';
 }
 
 /** Whether every signature of every RRset is in force at `unixSeconds` (RFC 4034 section 3.1.5). */

@@ -36,7 +36,7 @@ export type StaleContext = {
 };
 
 type Question = { name: Name; type: number };
-type Remembered = { addresses: Resolution; keys: Resolution };
+type Remembered = { asked: Resolution; addresses: Resolution; keys: Resolution };
 
 /**
  * The stale answer, once it is certain that `pending`, the look-ups for it, brought nothing or take too long.
@@ -57,16 +57,22 @@ export function staleInstead(
   });
 }
 
-/** Addresses and keys of which at least one is past its time, and neither contradicts the other. */
+/**
+ * Addresses and keys, something of it past its time, and neither contradicting the other. Who asks for a family that the
+ * name has no addresses of is answered by the seals of the other one: apps ask for both, and give up when one fails.
+ */
 function remembered({ name, type }: Question, lookup: RememberingLookup): Remembered | undefined {
-  const addresses = lookup.remembered(name, type);
+  const asked = lookup.remembered(name, type);
+  if (asked?.verdict !== 'secure') return undefined;
+  const other = type === TYPE.A ? TYPE.AAAA : TYPE.A;
+  const addresses = asked.outcome === 'nodata' ? lookup.remembered(name, other) : asked;
   if (addresses?.outcome !== 'positive' || addresses.verdict !== 'secure') return undefined;
   const known = lookup.remembered(name, TYPE.IPSECKEY);
   const keys = known?.canonicalName.equals(addresses.canonicalName)
     ? known
     : lookup.remembered(addresses.canonicalName, TYPE.IPSECKEY);
-  if (keys === undefined || (!addresses.stale && !keys.stale)) return undefined;
-  return contradictionIn(addresses, keys) === undefined ? { addresses, keys } : undefined;
+  if (keys === undefined || ![asked, addresses, keys].some(({ stale }) => stale)) return undefined;
+  return contradictionIn(addresses, keys) === undefined ? { asked, addresses, keys } : undefined;
 }
 
 /** Whether it is silence that we meet, and not an answer or an objection. */
@@ -91,16 +97,16 @@ function isSilence({ outcome, verdict, ede, transient }: Resolution): boolean {
 }
 
 async function bySeals(
-  { name, type }: Question,
+  { name }: Question,
   story: Story,
-  { addresses, keys }: Remembered,
+  { asked, addresses, keys }: Remembered,
   { lookup, peers, guards, gateways, groupOf }: StaleContext,
 ): Promise<CaptureAnswer | undefined> {
   const finding = readKeys(keys);
   const names = namesOf(name, addresses);
   const owner = { asked: name, canonical: addresses.canonicalName };
   const sealed: AddressStory[] = [];
-  for (const address of addressesOf(addresses, type)) {
+  for (const address of addressesOf(addresses, addresses.question.type)) {
     const group = groupOf(names, address);
     if (!wantsKey(group)) return undefined;
     const { ways } = await keysForAddress(finding, address, owner, onlyRemembered(lookup), gateways);
@@ -123,14 +129,14 @@ async function bySeals(
     });
   }
   if (sealed.length === 0) return undefined;
-  const ede = addresses.stale ? addresses.ede : keys.ede;
+  const ede = [asked, addresses, keys].find(({ stale }) => stale)?.ede;
   story.canonicalName = textOf(addresses.canonicalName);
   story.group = sealed[0]!.group;
-  story.addresses = sealed;
+  story.addresses = asked === addresses ? sealed : [];
   story.dnsMillis = story.elapsed();
   story.step('stale', `${ede?.text}; each address is sealed`);
   return {
-    ...passed(addresses),
+    ...passed(asked),
     authenticated: false,
     ...(ede && { ede: [ede] }),
     ttlCapSeconds: STALE_TTL_SECONDS,

@@ -424,7 +424,7 @@ test('past its time a secure answer may be shown as stale, with a TTL of 30 s, f
 test('never stale: what was not proven, was denied, or has a signature out of force', async () => {
   const cases: [string, Partial<Resolution>][] = [
     ['insecure', { verdict: 'insecure', answer: [signed(NOW - 100, NOW + 9 * DAY)] }],
-    ['denied', { outcome: 'nodata', answer: [], authority: [soa(300, 300)] }],
+    ['no such name', { outcome: 'nxdomain', answer: [], authority: [soa(300, 300)] }],
     ['over soon', { answer: [signed(NOW - 100, NOW + 300)] }],
     ['not yet', { answer: [signed(NOW + 301, NOW + DAY)] }],
     ['unreadable', { answer: [rrset(TYPE.A, 300)] }],

@@ -77,6 +77,24 @@ describe('past its time, upstream silent', () => {
     assert.equal(await afterTheEnd(world), 'stale');
   });
 
+  test('for the family that it has no addresses of as well, by the seals of the other', async () => {
+    const world = await asked({ ...SEALED, soa: true });
+    assert.equal(await afterTheEnd(world, 'bank.example', TYPE.AAAA), 'stale');
+    const { answer } = await world.ask('bank.example', TYPE.AAAA);
+    assert.deepEqual(answer.answer, []);
+    world.children.clear();
+    await world.pass(1_000);
+    assert.equal((await world.ask('bank.example', TYPE.AAAA)).answer.rcode, RCODE.SERVFAIL);
+  });
+
+  test('not when its key was withdrawn, and the denial of it is past its time too', async () => {
+    const world = await asked();
+    await world.pass(TTL_MILLIS);
+    world.zones.set('bank.example.', { a: ['192.0.2.1'], soa: true });
+    await world.ask('bank.example');
+    assert.equal(await afterTheEnd(world), 'refused');
+  });
+
   test('when it is only the key that cannot be had any more', async () => {
     const world = await asked();
     world.zones.set('bank.example.', { ...SEALED, keyVerdict: 'timeout' });

@@ -29,6 +29,8 @@ export type Zone = {
   keyOutcome?: 'nxdomain';
   keyEde?: number;
   https?: Uint8Array[];
+  /** Denials say how long they hold. */
+  soa?: boolean;
 };
 
 /** A key that is nothing but its number: the world's negotiator compares bytes. */
@@ -209,8 +211,11 @@ export class World {
       const rdatas = zone ? rdatasOf(zone, each) : [];
       if (rdatas.length > 0) answer.push(rrset(at, each, rdatas));
     }
+    const soa = new Uint8Array(22);
+    new DataView(soa.buffer).setUint32(18, 300);
     return {
       ...empty(name, type, at),
+      ...(zone?.soa && { authority: [rrset(Name.parseText('example.'), TYPE.SOA, [soa])] }),
       answer,
       verdict,
       outcome: answer.length > before ? 'positive' : 'nodata',
