@@ -23,8 +23,8 @@ export type Rrset = {
  * of type RRSIG of their own, one for each type covered, so that an answer to a question for RRSIG survives.
  */
 export function groupRrsets(records: readonly ResourceRecord[]): Rrset[] {
-  const sets = new Map<string, Rrset & { seen: Set<string> }>();
-  const orphans = new Map<string, Rrset & { seen: Set<string> }>();
+  const sets = new Map<string, Gathered>();
+  const orphans = new Map<string, Gathered>();
   for (const record of records) {
     if (record.malformed || record.class !== CLASS.IN || record.type === TYPE.RRSIG) continue;
     add(sets, `${record.type} ${record.name.key}`, record, 'rdatas');
@@ -36,8 +36,17 @@ export function groupRrsets(records: readonly ResourceRecord[]): Rrset[] {
     if (sets.has(key)) add(sets, key, record, 'signatures');
     else add(orphans, key, record, 'rdatas');
   }
-  return [...sets.values(), ...orphans.values()].map(({ seen: _, ...rrset }) => rrset);
+  const rrsets: Rrset[] = [];
+  for (const { rrset } of sets.values()) rrsets.push(rrset);
+  for (const { rrset } of orphans.values()) rrsets.push(rrset);
+  return rrsets;
 }
+
+/** `seen`: RDATA by section of the RRset, once there are so many that comparing each with each would cost. */
+type Gathered = { rrset: Rrset; seen?: { rdatas: Set<string>; signatures: Set<string> } };
+
+/** With fewer records, comparing beats making strings; most RRsets have one or two. */
+const FEW = 8;
 
 /** The records of an RRset, and of its signatures when asked for, as they go into a message. */
 export function recordsOf(
@@ -59,19 +68,40 @@ export function recordsOf(
 }
 
 function add(
-  sets: Map<string, Rrset & { seen: Set<string> }>,
+  sets: Map<string, Gathered>,
   key: string,
   { name, type, class: rrClass, ttlSeconds, rdata }: ResourceRecord,
   where: 'rdatas' | 'signatures',
 ): void {
-  let set = sets.get(key);
-  if (set === undefined) {
-    set = { name, type, class: rrClass, ttlSeconds, rdatas: [], signatures: [], seen: new Set() };
-    sets.set(key, set);
+  let gathered = sets.get(key);
+  if (gathered === undefined) {
+    gathered = { rrset: { name, type, class: rrClass, ttlSeconds, rdatas: [], signatures: [] } };
+    sets.set(key, gathered);
   }
-  const text = `${type} ${Buffer.from(rdata.buffer, rdata.byteOffset, rdata.byteLength).toString('latin1')}`;
-  if (set.seen.has(text)) return;
-  set.seen.add(text);
-  set[where].push(rdata);
-  set.ttlSeconds = Math.min(set.ttlSeconds, ttlSeconds);
+  const { rrset } = gathered;
+  if (isThere(gathered, where, rdata)) return;
+  rrset[where].push(rdata);
+  rrset.ttlSeconds = Math.min(rrset.ttlSeconds, ttlSeconds);
+}
+
+/** Whether the RRset has this RDATA already; from then on it counts as there. */
+function isThere(gathered: Gathered, where: 'rdatas' | 'signatures', rdata: Uint8Array): boolean {
+  const list = gathered.rrset[where];
+  if (list.length < FEW) {
+    for (const other of list) if (Buffer.compare(other, rdata) === 0) return true;
+    return false;
+  }
+  const { rdatas, signatures } = gathered.rrset;
+  gathered.seen ??= { rdatas: new Set(rdatas.map(keyOf)), signatures: new Set(signatures.map(keyOf)) };
+  const seen = gathered.seen[where];
+  // What came while the list was short is in no set if the set was made for the other list.
+  if (seen.size < list.length) for (const other of list) seen.add(keyOf(other));
+  const key = keyOf(rdata);
+  if (seen.has(key)) return true;
+  seen.add(key);
+  return false;
+}
+
+function keyOf(rdata: Uint8Array): string {
+  return Buffer.from(rdata.buffer, rdata.byteOffset, rdata.byteLength).toString('latin1');
 }

@@ -222,3 +222,36 @@ test('root anchors of the Debian package carry the tags we name', t => {
     .map(line => keyTag(Uint8Array.of(1, 1, 3, 8, ...base64(line.split(' ')[6]!))));
   assert.ok(tags.includes(20326));
 });
+
+test('however many records there are, each RDATA and each signature stands once, in the order found', () => {
+  const signature = (n: number) => Uint8Array.from([0, 1, ...Array(16).fill(n), 0, n]);
+  fc.assert(
+    fc.property(fc.array(fc.tuple(fc.boolean(), fc.nat(20)), { maxLength: 60 }), drawn => {
+      const name = Name.parseText('a.example.');
+      const records = drawn.map(([signed, n]) => ({
+        name,
+        type: signed ? TYPE.RRSIG : TYPE.A,
+        class: 1,
+        ttlSeconds: 60 + n,
+        rdata: signed ? signature(n) : Uint8Array.of(192, 0, 2, n),
+      }));
+      const unique = (signed: boolean) => [
+        ...new Set(drawn.filter(one => one[0] === signed).map(([, n]) => n)),
+      ];
+      const [first] = groupRrsets(records);
+      if (drawn.length === 0) return;
+      const addresses = unique(false);
+      const signatures = unique(true).map(n => [...signature(n)]);
+      assert.deepEqual(
+        first!.rdatas.map(rdata => [...rdata]),
+        addresses.length > 0 ? addresses.map(n => [192, 0, 2, n]) : signatures,
+      );
+      if (addresses.length > 0)
+        assert.deepEqual(
+          first!.signatures.map(rdata => [...rdata]),
+          signatures,
+        );
+      assert.equal(first!.ttlSeconds, 60 + Math.min(...drawn.map(([, n]) => n)));
+    }),
+  );
+});
