@@ -8,7 +8,8 @@ import path from 'node:path';
 import test, { type TestContext } from 'node:test';
 import { openUdp } from '../../../kernel/sockets.ts';
 import { parseCidr } from '../../../resolver/address.ts';
-import type { Name } from '../../../resolver/dns/name.ts';
+import { parseMessage } from '../../../resolver/dns/message.ts';
+import { Name } from '../../../resolver/dns/name.ts';
 import { groupRrsets } from '../../../resolver/dns/rrset.ts';
 import { RCODE, TYPE } from '../../../resolver/dns/types.ts';
 import type { Resolution } from '../../../resolver/dnssec/types.ts';
@@ -16,7 +17,9 @@ import { CachedResolver } from '../../../resolver/cache/answers.ts';
 import { Stub } from '../../../resolver/stub/stub.ts';
 import { Upstream } from '../../../resolver/upstream/upstream.ts';
 import { freePort } from '../free-port.ts';
-import { dig } from './clients.ts';
+import { composeQuery } from '../../../resolver/upstream/query.ts';
+import { runDaemon } from '../running-daemon.ts';
+import { dig, overUdp } from './clients.ts';
 
 const ZONE = `
 $ORIGIN zone.example.
@@ -30,6 +33,10 @@ mail AAAA 2001:db8::25
 www CNAME mail
 dot\\.ted A 192.0.2.77
 high\\200 TXT "bytes"
+zero\\000byte A 192.0.2.78
+odd CNAME Zero\\000Byte
+odd2 MX 10 high\\200
+odd2 MX 20 dot\\.ted
 svc HTTPS 1 . alpn=h2 ipv4hint=192.0.2.1
 key IPSECKEY 10 0 2 . AQNRU3mG7TVTO2BkR47usntb102uFJtugbo6BSGvgqt4AQ==
 *.wild A 192.0.2.99
@@ -183,4 +190,37 @@ test('dig sees through us what it sees at the server itself', {
   const negative = await dig(stub.addresses()[0]!, 'nothing.zone.example', 'A');
   assert.match(negative, /AUTHORITY: 1/);
   assert.match(negative, /zone\.example\.\s+\d+\s+IN\s+SOA/);
+});
+
+test('labels with dots, zeros and high octets pass through the whole daemon octet by octet', {
+  skip: !installed() && 'nsd is not installed',
+}, async t => {
+  const nsd = { address: '127.0.0.1', port: await startNsd(t) };
+  const daemon = await runDaemon(t, nsd);
+  const questions: [string, number][] = [
+    ['dot\\.ted.zone.example', TYPE.A],
+    ['zero\\000byte.zone.example', TYPE.A],
+    ['ZERO\\000byte.zone.example', TYPE.A],
+    ['high\\200.zone.example', 16],
+    ['odd.zone.example', TYPE.A],
+    ['odd2.zone.example', TYPE.MX],
+  ];
+  for (const [name, type] of questions) {
+    const query = composeQuery(Name.parseText(name), type, { id: 0x4321 });
+    const records = async (at: { address: string; port: number }) => {
+      const message = parseMessage(await overUdp(at, query));
+      assert.deepEqual([...message.questions[0]!.name.wire], [...Name.parseText(name).wire]);
+      return message.answer
+        .map(one => [...one.name.canonical().wire, 0, one.type, ...one.rdata].join())
+        .sort();
+    };
+    const direct = await records(nsd);
+    assert.ok(direct.length > 0, name);
+    assert.deepEqual(await records(daemon.at), direct, name);
+  }
+  // Two labels are not one with a dot in it.
+  const two = parseMessage(
+    await overUdp(daemon.at, composeQuery(Name.parseText('dot.ted.zone.example'), 1, { id: 1 })),
+  );
+  assert.equal(two.rcode, RCODE.NXDOMAIN);
 });
