@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import test, { describe } from 'node:test';
 import { parseIpAddress } from '../../../resolver/address.ts';
+import type { CachedResolver } from '../../../resolver/cache/answers.ts';
 import { reverseName } from '../../../resolver/capture/keys.ts';
 import { Name } from '../../../resolver/dns/name.ts';
 import { EDE, RCODE, TYPE } from '../../../resolver/dns/types.ts';
@@ -200,6 +201,29 @@ test('what is slow and not sealed is waited for as ever', async () => {
   });
   await world.pass(4_000);
   assert.equal(settled, false);
+});
+
+test('a question that nobody waits for any more is given up, and nothing is told of it', async () => {
+  const world = new World({ cached: true });
+  world.upstream = 'slow';
+  const waiting = [new AbortController(), new AbortController()];
+  const question = {
+    name: Name.parseText('bank.example'),
+    type: TYPE.A,
+    dnssecOk: false,
+    checkingDisabled: false,
+  };
+  const answers = waiting.map(({ signal }) => world.capture.answer(question, signal));
+  await settle();
+  const cache = world.lookup as CachedResolver;
+  assert.equal(cache.counters().inFlight, 2);
+  waiting[0]!.abort();
+  await answers[0];
+  assert.equal(cache.counters().inFlight, 2, 'the other one still waits');
+  waiting[1]!.abort();
+  await answers[1];
+  assert.deepEqual([cache.counters().inFlight, cache.counters().failures], [0, 0]);
+  assert.equal(world.capture.journal.find('bank.example', TYPE.A), undefined);
 });
 
 describe('in the last tenth of its life', () => {
