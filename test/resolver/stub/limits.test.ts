@@ -13,6 +13,9 @@ import { Connections, type Receive } from '../../../resolver/stub/connections.ts
 import { serveFramed } from '../../../resolver/stub/framed.ts';
 import type { StubAnswer } from '../../../resolver/stub/types.ts';
 import { parseMessage } from '../../../resolver/dns/message.ts';
+import type { DatagramSocket } from '../../../resolver/stub/sockets.ts';
+import { KeptResponses } from '../../../resolver/stub/kept.ts';
+import { UdpListener } from '../../../resolver/stub/udp-listener.ts';
 import { frame } from '../../../resolver/upstream/tcp-framing.ts';
 import { queryBytes } from './clients.ts';
 import { until } from '../until.ts';
@@ -216,4 +219,46 @@ test('the access list knows families, zones and mapped addresses', () => {
     for (const address of denied) assert.equal(list.allows(address), false, address);
   }
   assert.equal(new AccessList([]).allows('127.0.0.1'), false);
+});
+
+test('a datagram from port 0, where no answer can go, is dropped and counted', () => {
+  const payload = new Uint8Array(queryBytes());
+  let read: (() => void) | undefined;
+  let waiting = 1;
+  const listener = new UdpListener(
+    { address: '127.0.0.1', port: 5353 },
+    {
+      open: ({ onReadable }) => {
+        const socket = {
+          port: 5353,
+          payload,
+          slotOctets: 4096,
+          receive: () => waiting--,
+          lengthOf: () => payload.length,
+          portOf: () => 0,
+          flush: () => {},
+          counters: { sendErrors: 0, receiveErrors: 0, tooLong: 0 },
+        } as unknown as DatagramSocket;
+        read = () => onReadable(socket);
+        return socket;
+      },
+      access: new AccessList([parseCidr('127.0.0.0/8')!]),
+      kept: new KeptResponses({ now: () => 0, wallClock: () => 0, hashKeys: new Uint32Array(2) }),
+      receive: () => assert.fail('it was taken for a question'),
+    },
+  );
+  read!();
+  assert.deepEqual([listener.counters().udp, listener.counters().dropped], [1, 1]);
+});
+
+test('an IPv6 client is its /64, whatever address of it asks', () => {
+  const inFlight = new InFlight(never, () => 0, noError);
+  let accepted = 0;
+  for (let i = 0; i < 3000; i++) {
+    const at = client(`2001:db8::${i.toString(16)}`);
+    if (inFlight.join(query(`n${i}.example`), at, () => {})) accepted++;
+  }
+  assert.equal(accepted, 1024);
+  assert.ok(inFlight.join(query('m.example'), client('2001:db8:0:1::1'), () => {}));
+  assert.ok(inFlight.join(query('o.example'), client('::ffff:192.0.2.1'), () => {}));
 });
