@@ -6,6 +6,8 @@ export type Target = {
   name: string;
   /** One case in so many is run: for what verifies signatures or goes through sockets. */
   oneIn?: number;
+  /** A second run of a case finds what the first one left: its time is that of the first alone. */
+  remembers?: true;
   open(): Opened | Promise<Opened>;
 };
 

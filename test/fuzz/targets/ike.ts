@@ -63,6 +63,7 @@ const message: Target = {
 const engine: Target = {
   name: 'ike/engine',
   oneIn: 20,
+  remembers: true,
   open() {
     const responder = () =>
       new Engine({ keys: [keys.ed25519], random: seeded('fuzz'), limits: { ikeSas: 200 } });
