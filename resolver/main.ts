@@ -76,7 +76,7 @@ function program(words: string[]): Argv {
           ),
       async argv => {
         const { up } = await import('./commands/up.ts');
-        await up(configurationOf(argv), version, () => import('./daemon.ts'));
+        await up(configurationOf(argv), version, () => import('./daemon/daemon.ts'));
       },
     )
     .command(

@@ -7,7 +7,7 @@ import type { SocketAddress } from '../../resolver/address.ts';
 import { parseSocketAddress } from '../../resolver/address.ts';
 import { loadConfiguration } from '../../resolver/config.ts';
 import { ControlClient } from '../../resolver/control/client.ts';
-import { startDaemon } from '../../resolver/daemon.ts';
+import { startDaemon } from '../../resolver/daemon/daemon.ts';
 import { createLogger } from '../../resolver/log.ts';
 import { machineWith } from './config/machine.ts';
 import { freePort } from './free-port.ts';

@@ -1,17 +1,17 @@
 /** The network room, opened for a configuration: whom the system names, and what follows when that changes. */
 import { randomBytes } from 'node:crypto';
-import { parseIpAddress, type SocketAddress } from './address.ts';
-import type { PolicyGroups } from './capture/groups.ts';
-import type { Configuration } from './config.ts';
-import { RESOLVER_FILES, systemUpstreams, thisMachine } from './config/machine.ts';
-import type { Name } from './dns/name.ts';
-import type { Logger } from './log.ts';
-import type { LinkEvent } from './network/interfaces.ts';
-import { Network } from './network/network.ts';
-import { ResolverFiles } from './network/resolver-files.ts';
-import { NETWORK } from './upstream/server.ts';
-import type { UpstreamSockets } from './upstream/sockets.ts';
-import type { Upstream } from './upstream/upstream.ts';
+import { parseIpAddress, type SocketAddress } from '../address.ts';
+import type { PolicyGroups } from '../capture/groups.ts';
+import type { Configuration } from '../config.ts';
+import { RESOLVER_FILES, systemUpstreams, thisMachine } from '../config/machine.ts';
+import type { Name } from '../dns/name.ts';
+import type { Logger } from '../log.ts';
+import type { LinkEvent } from '../network/interfaces.ts';
+import { Network } from '../network/network.ts';
+import { ResolverFiles } from '../network/resolver-files.ts';
+import { NETWORK } from '../upstream/server.ts';
+import type { UpstreamSockets } from '../upstream/sockets.ts';
+import type { Upstream } from '../upstream/upstream.ts';
 
 export type Surroundings = { network: Network; linkEvent: (event: LinkEvent) => void; close: () => void };
 
