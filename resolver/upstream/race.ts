@@ -4,7 +4,7 @@ import type { HedgeBudget, ServerHealth } from './server-health.ts';
 
 /**
  * Milliseconds. `rounds`: in each round every server left is asked in turn and given so long before the next is asked
- * too; `total`: the end.
+ * too, in the first one less where a server is known to be quick; `total`: the end.
  */
 export type RaceTimes = { rounds: readonly number[]; total: number };
 
@@ -31,6 +31,10 @@ type Attempt<R> = { server: R; askedAt: number; giveUp: () => void };
 /** A second question goes out when the first is slower than 95 of 100, but neither at once nor never. */
 const MIN_HEDGE_MILLIS = 50;
 const MAX_HEDGE_MILLIS = 400;
+/** No datagram is called lost before: also a quick server has to look things up now and then. */
+const MIN_TIMEOUT_MILLIS = 100;
+/** When our timers are so late, answers wait to be read. */
+const BUSY_MILLIS = 10;
 /** Timers are kept in few lists when their times are round. */
 const TIMER_STEP_MILLIS = 10;
 
@@ -57,6 +61,10 @@ export class Race<R extends Runner, Answer> {
   constructor(config: RaceConfig<R, Answer>) {
     this.#config = config;
     this.#servers = config.servers;
+  }
+
+  get askedTwice(): boolean {
+    return this.#launched > 1;
   }
 
   start(): void {
@@ -100,12 +108,12 @@ export class Race<R extends Runner, Answer> {
     if (next === undefined) return false;
     const { server, patience, again } = next;
     const now = this.#config.now();
-    // A server known to be far away is not called silent before it can have answered.
-    const until = now + Math.max(patience, 2 * (server.health.smoothedMillis ?? 0));
+    const until = now + patience;
     this.#current = { server, until };
     this.#hedged = false;
     this.#launch(server, again, now);
-    if (!this.#over && this.#current?.server === server) this.#wait(this.#hedgeAt(server, now) ?? until);
+    if (!this.#over && this.#current?.server === server)
+      this.#wait(Math.min(this.#hedgeAt(server, now) ?? until, until));
     return true;
   }
 
@@ -137,10 +145,16 @@ export class Race<R extends Runner, Answer> {
     const now = this.#config.now();
     const left = Math.min(until, this.#startedAt + this.#config.times.total) - now;
     const rounded = Math.max(Math.ceil(left / TIMER_STEP_MILLIS), 1) * TIMER_STEP_MILLIS;
-    this.#timer = setTimeout(() => this.#tick(), rounded);
+    const due = now + rounded;
+    this.#timer = setTimeout(() => {
+      // We were busy. What has arrived in the meantime is read before anybody is called late.
+      if (this.#config.now() - due >= BUSY_MILLIS) setImmediate(() => this.#tick());
+      else this.#tick();
+    }, rounded);
   }
 
   #tick(): void {
+    if (this.#over) return;
     const now = this.#config.now();
     const current = this.#current!;
     if (now >= this.#startedAt + this.#config.times.total) {
@@ -173,7 +187,7 @@ export class Race<R extends Runner, Answer> {
     const { rounds } = this.#config.times;
     while (this.#launched < rounds.length * this.#servers.length) {
       const server = this.#servers[this.#launched % this.#servers.length]!;
-      const patience = rounds[Math.floor(this.#launched / this.#servers.length)]!;
+      const patience = this.#patience(server, Math.floor(this.#launched / this.#servers.length));
       const again = this.#launched >= this.#servers.length;
       this.#launched++;
       // Asked a moment ago as the second one: it has its own time first.
@@ -181,6 +195,14 @@ export class Race<R extends Runner, Answer> {
       if (!this.#dismissed.has(server)) return { server, patience, again };
     }
     return undefined;
+  }
+
+  /** A server known to be far away is not called silent before it can have answered. */
+  #patience({ health }: R, round: number): number {
+    const { rounds } = this.#config.times;
+    const usual = Math.max(rounds[round]!, 2 * (health.smoothedMillis ?? 0));
+    if (round > 0 || health.timeoutMillis === undefined) return usual;
+    return Math.min(Math.max(health.timeoutMillis, MIN_TIMEOUT_MILLIS), usual);
   }
 
   #saidNo(server: R, error: UpstreamError): void {

@@ -4,6 +4,7 @@
 export class ServerHealth {
   /** Smoothed round trip time (RFC 6298's gain of 1/8), undefined before the first answer. */
   smoothedMillis: number | undefined;
+  #deviationMillis = 0;
   /** Back-offs in a row without an answer. */
   failures = 0;
   /** Until then others are preferred. */
@@ -29,6 +30,8 @@ export class ServerHealth {
     this.answeredAt = now;
     const before = this.smoothedMillis;
     this.smoothedMillis = before === undefined ? millis : before + (millis - before) / 8;
+    const deviation = before === undefined ? millis / 2 : Math.abs(millis - before);
+    this.#deviationMillis += before === undefined ? deviation : (deviation - this.#deviationMillis) / 4;
     this.#times[this.#measured++ % TIMES] = millis;
     if (this.#measured % 8 === 0) this.#slowMillis = this.#percentile95();
   }
@@ -45,6 +48,12 @@ export class ServerHealth {
   outrun(millis: number): void {
     const before = this.smoothedMillis;
     if (before !== undefined && millis > before) this.smoothedMillis = before + (millis - before) / 8;
+  }
+
+  /** After so long an answer is rather lost than late (as RFC 6298 has it); undefined before the first answer. */
+  get timeoutMillis(): number | undefined {
+    const smoothed = this.smoothedMillis;
+    return smoothed === undefined ? undefined : smoothed + Math.max(4 * this.#deviationMillis, smoothed / 2);
   }
 
   /** What 95 of 100 of its latest answers came within; undefined before the eighth. */

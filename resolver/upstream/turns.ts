@@ -2,31 +2,37 @@
  * Whose turn it is: so many questions at one time, and nobody's dead names keep others from being asked.
  *
  * A zone here is what one owner can fill at will: the last two labels, three under countries where the second is short (`co.uk`), the
- * network in reverse zones. It may have a share of the questions in flight; more of it wait among themselves. Zones take
- * turns. When all places are taken and a question waits, the oldest that has had its fair time goes: of the zone that
- * has most, else of all. An upstream that answers does so long before. Pure but for one timer.
+ * network in reverse zones. While there is plenty of room, whoever comes is asked at once. When half of the places are
+ * taken it is crowded: then a zone may have its share and no more, what is over that waits, and zones take turns. When
+ * all places are taken and a question waits, the oldest goes that has had its fair time and was asked twice in vain: of
+ * the zone that has most, else of all. An upstream that answers does so long before. Pure but for one timer.
  */
 import type { Name } from '../dns/name.ts';
 
 export type TurnLimits = {
   inFlight: number;
+  /** From so many in flight on, zones have their shares. */
+  crowded: number;
   inFlightOfZone: number;
   waiting: number;
-  waitingOfZone: number;
   /** A question that has been in flight so long has had its fair time; it stays while nobody needs its place. */
   fairMillis: number;
 };
 
 export const TURN_LIMITS: TurnLimits = {
-  inFlight: 1024,
+  inFlight: 4096,
+  crowded: 2048,
   inFlightOfZone: 256,
-  waiting: 4096,
-  waitingOfZone: 1024,
+  waiting: 8192,
   fairMillis: 200,
 };
 
 /** Zones remembered though nobody asks for their names; above this, empty ones go. */
 const MAX_ZONES = 4096;
+/** A zone with this part of its share, in flight or waiting, is looked at when somebody has to go: there cannot be many. */
+const LARGE_SHARE = 1 / 8;
+/** Old enough to go, but not asked twice yet: looked at again. */
+const LOOK_AGAIN_MILLIS = 20;
 
 /** Whoever asks for a turn. */
 export type Asker = {
@@ -34,6 +40,8 @@ export type Asker = {
   begin(turn: Turn): void;
   /** Called instead of, or after, `begin`: there is no place, or no longer. */
   evict(why: 'crowded' | 'slow'): void;
+  /** Asked twice in vain: what is asked once only may have been lost on the way, or wait to be read. */
+  readonly askedTwice: boolean;
 };
 
 /** One question's place. */
@@ -42,10 +50,10 @@ export class Turn {
   readonly asker: Asker;
   begunAt = Number.NaN;
   /** In which chains it is: of its zone, in flight or waiting; and, in flight, of all. */
-  ofZone: Chain | undefined;
-  ofAll: Chain | undefined;
-  readonly zoneLink: Link = { turn: this, before: undefined, after: undefined };
-  readonly allLink: Link = { turn: this, before: undefined, after: undefined };
+  ofZone: Chain<Turn> | undefined;
+  ofAll: Chain<Turn> | undefined;
+  readonly zoneLink: Link<Turn> = { value: this, before: undefined, after: undefined };
+  readonly allLink: Link<Turn> = { value: this, before: undefined, after: undefined };
 
   constructor(zone: Zone, asker: Asker) {
     this.zone = zone;
@@ -53,26 +61,26 @@ export class Turn {
   }
 }
 
-type Link = { readonly turn: Turn; before: Link | undefined; after: Link | undefined };
+type Link<T> = { readonly value: T; before: Link<T> | undefined; after: Link<T> | undefined };
 
 /**
- * Turns in a row, the oldest first. Not a Set: its tables, once old, keep what was ever in them until the next full
+ * A row, the oldest first. Not a Set: its tables, once old, keep what was ever in them until the next full
  * collection, which at thousands of questions a second costs more than asking them.
  */
-class Chain {
+class Chain<T> {
   size = 0;
-  #first: Link | undefined;
-  #last: Link | undefined;
+  #first: Link<T> | undefined;
+  #last: Link<T> | undefined;
 
-  get first(): Turn | undefined {
-    return this.#first?.turn;
+  get first(): T | undefined {
+    return this.#first?.value;
   }
 
-  get last(): Turn | undefined {
-    return this.#last?.turn;
+  get last(): T | undefined {
+    return this.#last?.value;
   }
 
-  append(link: Link): void {
+  append(link: Link<T>): void {
     link.before = this.#last;
     if (this.#last === undefined) this.#first = link;
     else this.#last.after = link;
@@ -80,7 +88,7 @@ class Chain {
     this.size++;
   }
 
-  remove(link: Link): void {
+  remove(link: Link<T>): void {
     if (link.before === undefined) this.#first = link.after;
     else link.before.after = link.after;
     if (link.after === undefined) this.#last = link.before;
@@ -90,29 +98,39 @@ class Chain {
     this.size--;
   }
 
-  *[Symbol.iterator](): Generator<Turn> {
-    for (let link = this.#first; link !== undefined; link = link.after) yield link.turn;
+  *[Symbol.iterator](): Generator<T> {
+    for (let link = this.#first; link !== undefined; link = link.after) yield link.value;
   }
 }
 
-type Zone = { readonly key: string; readonly inFlight: Chain; readonly waiting: Chain };
+class Zone {
+  readonly inFlight = new Chain<Turn>();
+  readonly waiting = new Chain<Turn>();
+  /** Among those with questions that wait. */
+  queued = false;
+  readonly queueLink: Link<Zone> = { value: this, before: undefined, after: undefined };
+}
 
 export class Turns {
   readonly #limits: TurnLimits;
   readonly #now: () => number;
+  readonly #largeSize: number;
   readonly #zones = new Map<string, Zone>();
-  readonly #inFlight = new Chain();
+  #zonesDroppedAt = MAX_ZONES;
+  readonly #inFlight = new Chain<Turn>();
+  /** Zones that have, or lately had, many in flight or waiting. */
+  readonly #large = new Set<Zone>();
   /** Zones with questions that wait, the one whose turn is next in front. */
-  readonly #queue = new Set<Zone>();
+  readonly #queue = new Chain<Zone>();
   #waiting = 0;
   /** What is called from within may call back. */
   #advancing = false;
-  #freed = false;
   #timer: NodeJS.Timeout | undefined;
 
   constructor(limits: TurnLimits, now: () => number) {
     this.#limits = limits;
     this.#now = now;
+    this.#largeSize = Math.ceil(limits.inFlightOfZone * LARGE_SHARE);
   }
 
   get inFlight(): number {
@@ -125,7 +143,7 @@ export class Turns {
 
   /** Everyone who has a place or waits for one. */
   all(): Turn[] {
-    return [...this.#zones.values()].flatMap(({ inFlight, waiting }) => [...inFlight, ...waiting]);
+    return [...this.#inFlight, ...[...this.#queue].flatMap(({ waiting }) => [...waiting])];
   }
 
   /** Takes a place or waits for one. Whoever got or waits for one calls `end` when it is no longer needed. */
@@ -133,19 +151,20 @@ export class Turns {
     let zone = this.#zones.get(key);
     if (zone === undefined) {
       this.#dropEmptyZones();
-      zone = { key, inFlight: new Chain(), waiting: new Chain() };
+      zone = new Zone();
       this.#zones.set(key, zone);
     }
     const turn = new Turn(zone, asker);
-    if (zone.waiting.size === 0 && this.#queue.size === 0 && this.#hasPlace(zone)) {
+    if (zone.waiting.size === 0 && this.#isRoomFor(zone) && !this.#somebodyWaits()) {
       this.#begin(turn);
       return turn;
     }
     put(turn, zone.waiting);
-    this.#queue.add(zone);
+    if (zone.waiting.size === this.#largeSize) this.#large.add(zone);
     this.#waiting++;
+    this.#queueUp(zone);
     this.#advance();
-    if (turn.ofZone === zone.waiting) this.#keepBounds(zone);
+    if (this.#waiting > this.#limits.waiting) this.#turnAway(zone);
     return turn;
   }
 
@@ -157,28 +176,42 @@ export class Turns {
     this.#remove(turn);
     if (waited) {
       this.#waiting--;
-      if (zone.waiting.size === 0) this.#queue.delete(zone);
+      if (zone.waiting.size === 0) this.#leaveQueue(zone);
     }
     if (freed && this.#queue.size > 0) this.#advance();
   }
 
   /** Zones are kept for their next question until there are many. */
   #dropEmptyZones(): void {
-    if (this.#zones.size < MAX_ZONES) return;
+    if (this.#zones.size < this.#zonesDroppedAt) return;
     for (const [key, { inFlight, waiting }] of this.#zones) {
       if (inFlight.size + waiting.size === 0) this.#zones.delete(key);
     }
+    this.#zonesDroppedAt = Math.max(MAX_ZONES, 2 * this.#zones.size);
   }
 
-  #hasPlace(zone: Zone): boolean {
-    return this.#inFlight.size < this.#limits.inFlight && zone.inFlight.size < this.#limits.inFlightOfZone;
+  #isRoomFor(zone: Zone): boolean {
+    return this.#inFlight.size < this.#limits.inFlight && !this.#isOverShare(zone);
+  }
+
+  #isOverShare({ inFlight }: Zone): boolean {
+    const { crowded, inFlightOfZone } = this.#limits;
+    return this.#inFlight.size >= crowded && inFlight.size >= inFlightOfZone;
+  }
+
+  /** Somebody whose turn comes before that of a newcomer; those over their share wait for themselves alone. */
+  #somebodyWaits(): boolean {
+    for (const zone of this.#queue) if (!this.#isOverShare(zone)) return true;
+    return false;
   }
 
   #begin(turn: Turn): void {
+    const { zone } = turn;
     turn.begunAt = this.#now();
-    put(turn, turn.zone.inFlight);
+    put(turn, zone.inFlight);
     this.#inFlight.append(turn.allLink);
     turn.ofAll = this.#inFlight;
+    if (zone.inFlight.size === this.#largeSize) this.#large.add(zone);
     turn.asker.begin(turn);
   }
 
@@ -187,29 +220,40 @@ export class Turns {
     turn.ofAll?.remove(turn.allLink);
     turn.ofZone = undefined;
     turn.ofAll = undefined;
+    const { inFlight, waiting } = turn.zone;
+    if (inFlight.size + waiting.size === 0) this.#large.delete(turn.zone);
+  }
+
+  #queueUp(zone: Zone): void {
+    if (zone.queued) return;
+    zone.queued = true;
+    this.#queue.append(zone.queueLink);
+  }
+
+  #leaveQueue(zone: Zone): void {
+    if (!zone.queued) return;
+    zone.queued = false;
+    this.#queue.remove(zone.queueLink);
   }
 
   /** Lets in who may come in, one of each zone in turn, and makes room where the fair time is over. */
   #advance(): void {
-    if (this.#advancing) {
-      this.#freed = true;
-      return;
-    }
+    if (this.#advancing) return;
     this.#advancing = true;
+    clearTimeout(this.#timer);
     let soonest = Number.POSITIVE_INFINITY;
-    // When all zones in a row could not get a place, we are done.
+    // Zones over their share are passed over. Each has many in flight, so there are few of them.
     for (let passed = 0; passed < this.#queue.size; ) {
-      const zone = this.#queue.values().next().value!;
+      const zone = this.#queue.first!;
       const wait = this.#makeRoom(zone);
-      this.#queue.delete(zone);
+      if (wait > 0) soonest = Math.min(soonest, wait);
+      if (wait > 0 && !this.#isOverShare(zone)) break;
+      this.#leaveQueue(zone);
       if (wait === 0) this.#beginNext(zone);
-      if (zone.waiting.size > 0) this.#queue.add(zone);
-      soonest = Math.min(soonest, wait === 0 ? Number.POSITIVE_INFINITY : wait);
-      passed = wait === 0 || this.#freed ? 0 : passed + 1;
-      this.#freed = false;
+      if (zone.waiting.size > 0) this.#queueUp(zone);
+      passed = wait === 0 ? 0 : passed + 1;
     }
     this.#advancing = false;
-    clearTimeout(this.#timer);
     if (this.#queue.size === 0) return;
     this.#timer = setTimeout(() => this.#advance(), Math.ceil(Math.min(soonest, this.#limits.fairMillis)));
   }
@@ -224,46 +268,43 @@ export class Turns {
 
   /** Zero when there is a place now; else how long until one may be made, milliseconds. */
   #makeRoom(zone: Zone): number {
-    if (this.#hasPlace(zone)) return 0;
-    const crowded = zone.inFlight.size >= this.#limits.inFlightOfZone;
-    const largest = crowded ? zone : this.#largestZone();
+    if (this.#isRoomFor(zone)) return 0;
+    const candidates = this.#isOverShare(zone)
+      ? [zone.inFlight.first]
+      : [this.#largestZone()?.inFlight.first, this.#inFlight.first];
     let soonest = Number.POSITIVE_INFINITY;
-    for (const turn of [largest.inFlight.first, crowded ? undefined : this.#inFlight.first]) {
+    for (const turn of candidates) {
       if (turn === undefined) continue;
       const left = turn.begunAt + this.#limits.fairMillis - this.#now();
-      if (left <= 0) {
+      if (left <= 0 && turn.asker.askedTwice) {
         this.#remove(turn);
         turn.asker.evict('slow');
         return 0;
       }
-      soonest = Math.min(soonest, left);
+      soonest = Math.min(soonest, Math.max(left, LOOK_AGAIN_MILLIS));
     }
     return soonest;
   }
 
-  /** Too many wait: the last to come goes, of this zone if it has more than its share, else of the one with most. */
-  #keepBounds(zone: Zone): void {
-    const { waiting, waitingOfZone } = this.#limits;
-    if (zone.waiting.size <= waitingOfZone && this.#waiting <= waiting) return;
-    let most = zone;
-    if (zone.waiting.size <= waitingOfZone) {
-      for (const other of this.#queue) if (other.waiting.size > most.waiting.size) most = other;
-    }
+  /** Too many wait: the last to come of the zone with most goes. */
+  #turnAway(newcomer: Zone): void {
+    let most = newcomer;
+    for (const zone of this.#large) if (zone.waiting.size > most.waiting.size) most = zone;
     const last = most.waiting.last!;
     this.end(last);
     last.asker.evict('crowded');
   }
 
-  #largestZone(): Zone {
-    let largest = this.#inFlight.first!.zone;
-    for (const zone of this.#zones.values()) {
-      if (zone.inFlight.size > largest.inFlight.size) largest = zone;
+  #largestZone(): Zone | undefined {
+    let largest: Zone | undefined;
+    for (const zone of this.#large) {
+      if (zone.inFlight.size > (largest?.inFlight.size ?? 0)) largest = zone;
     }
     return largest;
   }
 }
 
-function put(turn: Turn, chain: Chain): void {
+function put(turn: Turn, chain: Chain<Turn>): void {
   chain.append(turn.zoneLink);
   turn.ofZone = chain;
 }

@@ -9,6 +9,7 @@ import type { Name } from '../dns/name.ts';
 import { RCODE, rcodeToText, TYPE } from '../dns/types.ts';
 import type { Exchange, UpstreamQuestion } from '../dnssec/types.ts';
 import type { Bootstrap } from './bootstrap.ts';
+import { AnsweredBy } from './answered-by.ts';
 import type { Authorities } from './dial.ts';
 import { UpstreamError } from './error.ts';
 import type { Link, LinkContext, LinkDescription } from './link.ts';
@@ -52,9 +53,7 @@ export type ServerStatus = LinkDescription & {
 };
 
 /** Patience with one server before the next is asked as well, by round; and with all of them together. Milliseconds. */
-const TIMES: RaceTimes = { rounds: [400, 800, 1600], total: 5000 };
-/** Of so many questions we know who answered, should the validator want a second opinion. */
-const MAX_REMEMBERED = 512;
+const TIMES: RaceTimes = { rounds: [400, 400, 800, 1600], total: 5000 };
 /** The way to a server that is asked on its own is kept so long for the next such question. */
 const ASIDE_MILLIS = 5000;
 
@@ -97,6 +96,10 @@ class Question implements Asker {
     this.race.start();
   }
 
+  get askedTwice(): boolean {
+    return this.race?.askedTwice === true;
+  }
+
   evict(why: 'crowded' | 'slow'): void {
     this.stop(this.#noPlace(why));
   }
@@ -123,7 +126,7 @@ export class Upstream {
   readonly #forward = new Map<string, Group>();
   readonly #aside = new Map<string, { asked: Asked; users: number; end: NodeJS.Timeout | undefined }>();
   readonly #probes = new Set<() => void>();
-  readonly #answeredBy = new Map<string, Asked>();
+  readonly #answeredBy = new AnsweredBy<Asked>();
   #closed = false;
   readonly #counters = {
     questions: 0,
@@ -333,7 +336,7 @@ export class Upstream {
     const servers = byHealth(asking.group.servers, now);
     if (servers.length > 1) {
       this.#hedges.earn();
-      if ((question.attempt ?? 0) > 0) putLast(servers, this.#answeredBy.get(keyOf(question)));
+      if ((question.attempt ?? 0) > 0) putLast(servers, this.#answeredBy.whoAnswered(question));
       const probed = takeProbe(servers, servers[0]!, now);
       if (probed !== undefined) this.#probe(probed, question);
     }
@@ -346,18 +349,10 @@ export class Upstream {
       onSilent: () => this.#counters.silent++,
       onHedge: () => this.#counters.hedges++,
       done: (outcome, by) => {
-        if (by !== undefined && servers.length > 1) this.#remember(question, by);
+        if (by !== undefined && servers.length > 1) this.#answeredBy.note(question, by);
         asking.finish(outcome);
       },
     });
-  }
-
-  #remember(question: UpstreamQuestion, asked: Asked): void {
-    const key = keyOf(question);
-    this.#answeredBy.delete(key);
-    this.#answeredBy.set(key, asked);
-    if (this.#answeredBy.size > MAX_REMEMBERED)
-      this.#answeredBy.delete(this.#answeredBy.keys().next().value!);
   }
 
   /** Asks for the sake of asking: only what it tells about the server's health is of interest. */
@@ -452,10 +447,6 @@ export class Upstream {
 function putLast(servers: Asked[], last: Asked | undefined): void {
   const at = last === undefined ? -1 : servers.indexOf(last);
   if (at >= 0) servers.push(...servers.splice(at, 1));
-}
-
-function keyOf({ name, type }: UpstreamQuestion): string {
-  return `${type} ${name.key}`;
 }
 
 function aborted(): UpstreamError {

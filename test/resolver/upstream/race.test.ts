@@ -22,6 +22,11 @@ function world(t: TestContext, names: string[]) {
       t.mock.timers.tick(1);
     }
   };
+  /** Time passes without anybody doing anything. */
+  const pause = (millis: number) => {
+    now += millis;
+    t.mock.timers.tick(millis);
+  };
   const start = (order: Server[] = byHealth(servers, now)) => {
     const began = now;
     const result: { outcome?: string; error?: UpstreamError } = {};
@@ -49,7 +54,7 @@ function world(t: TestContext, names: string[]) {
   const measured = (server: Server, usual: number, slow = usual) => {
     for (let i = 0; i < 32; i++) server.health.answered(i % 10 === 0 ? slow : usual, now);
   };
-  return { servers, log, replies, pass, start, measured, hedges, now: () => now };
+  return { servers, log, replies, pass, pause, start, measured, hedges, now: () => now };
 }
 
 test('the fastest is asked first; when it is slower than its usual slowest, the second is asked too', t => {
@@ -81,6 +86,37 @@ test('a hedge goes out after 50 ms at the earliest and 400 ms at the latest', t 
     assert.equal(log[1], `${at} hedge`);
     t.mock.timers.reset();
   }
+});
+
+test('what a quick server does not answer is asked again when its time is over, not after the round', t => {
+  for (const [usual, slow, at] of [
+    [3, 3, 100],
+    [120, 120, 180],
+    [10, 300, 400],
+  ] as const) {
+    const { servers, log, pass, start, measured } = world(t, ['only']);
+    measured(servers[0]!, usual, slow);
+    start();
+    pass(4000);
+    assert.deepEqual(log, ['0 only', `${at} only again`]);
+    t.mock.timers.reset();
+  }
+});
+
+test('after a moment without time for anything, what has arrived is read before anybody is called late', async t => {
+  const { servers, log, replies, pause, start, measured } = world(t, ['one', 'two']);
+  measured(servers[0]!, 3);
+  measured(servers[1]!, 5);
+  const { result } = start();
+  pause(500);
+  assert.deepEqual(log, ['0 one'], 'not yet');
+  replies.get(servers[0]!)!('answer of one');
+  await new Promise(setImmediate);
+  assert.equal(result.outcome, 'answer of one');
+  start();
+  pause(500);
+  await new Promise(setImmediate);
+  assert.ok(log.includes('500 two'), 'nothing had');
 });
 
 test('hedges are one in ten, with ten saved up: never twice the questions', t => {

@@ -15,11 +15,14 @@ function world(t: TestContext, limits = TURN_LIMITS) {
       t.mock.timers.tick(1);
     }
   };
-  /** Asks for a name; what becomes of it is written into the result. */
-  const ask = (text: string) => {
+  /** Asks for a name; what becomes of it is written into the result. Asked once again after `patience`. */
+  const ask = (text: string, patience = 100) => {
     const asked = { state: 'waiting' as string, waited: 0, turn: undefined as Turn | undefined };
     const came = now;
     asked.turn = turns.take(zoneOf(Name.parseText(text)), {
+      get askedTwice() {
+        return now >= came + asked.waited + patience;
+      },
       begin: () => {
         asked.state = 'begun';
         asked.waited = now - came;
@@ -35,25 +38,31 @@ function world(t: TestContext, limits = TURN_LIMITS) {
   return { turns, ask, answer, pass };
 }
 
-test('500 dead names of one zone, and honest names never wait', t => {
-  const { turns, ask, answer, pass } = world(t);
-  const dead = Array.from({ length: 500 }, (_, i) => ask(`n${i}.dead.example`));
-  assert.equal(turns.inFlight, 256, 'a zone has its share and no more');
-  for (let i = 0; i < 200; i++) {
-    const honest = ask(`www.honest${i}.example`);
-    assert.equal(honest.state, 'begun', 'at once');
-    pass(5);
-    answer(honest);
-  }
-  const states = Map.groupBy(dead, ({ state }) => state);
-  assert.equal(states.get('slow')?.length, 500 - 256, 'each had its fair time; then the next dead name did');
-  assert.equal(states.get('begun')?.length, 256, 'nobody needs these places');
-});
+for (const count of [500, 5000]) {
+  test(`${count} dead names of one zone, and honest names never wait`, t => {
+    const { turns, ask, answer, pass } = world(t);
+    const dead = Array.from({ length: count }, (_, i) => ask(`n${i}.dead.example`));
+    assert.equal(turns.inFlight, Math.min(count, TURN_LIMITS.crowded), 'half of all places, and no more');
+    for (let i = 0; i < 200; i++) {
+      const honest = ask(`www.honest${i}.example`);
+      assert.equal(honest.state, 'begun', 'at once');
+      pass(5);
+      answer(honest);
+    }
+    const states = Map.groupBy(dead, ({ state }) => state);
+    if (count < TURN_LIMITS.crowded) {
+      assert.equal(states.get('begun')?.length, count, 'nobody needs these places');
+    } else {
+      assert.ok(states.get('slow')!.length > 1000, 'each had its fair time; then the next dead name did');
+      assert.equal(states.get('crowded'), undefined);
+    }
+  });
+}
 
-test('1,100 dead names of as many zones: the ones that come then wait for a fair time at most, the next not at all', t => {
+test('5,000 dead names of as many zones: the ones that come then wait for a fair time at most, the next not at all', t => {
   const { ask, answer, pass, turns } = world(t);
-  const dead = Array.from({ length: 1100 }, (_, i) => ask(`www.dead${i}.example`));
-  assert.equal(turns.inFlight, 1024);
+  const dead = Array.from({ length: 5000 }, (_, i) => ask(`www.dead${i}.example`));
+  assert.equal(turns.inFlight, 4096);
   const unlucky = ask('www.honest.example');
   assert.equal(unlucky.state, 'waiting');
   pass(TURN_LIMITS.fairMillis);
@@ -67,6 +76,40 @@ test('1,100 dead names of as many zones: the ones that come then wait for a fair
   assert.ok(dead.some(({ state }) => state === 'slow'));
 });
 
+test('dead names that keep coming, of ever new zones: honest names have their turn within a fair time', t => {
+  const { ask, answer, pass, turns } = world(t);
+  let longest = 0;
+  for (let i = 0; i < 12_000; i++) {
+    ask(`www.dead${i}.example`);
+    if (i % 10 === 0) pass(1);
+    if (i % 100 !== 99) continue;
+    const honest = ask(`www.honest${i}.example`);
+    if (honest.state === 'waiting') pass(TURN_LIMITS.fairMillis);
+    assert.equal(honest.state, 'begun');
+    longest = Math.max(longest, honest.waited);
+    answer(honest);
+  }
+  assert.ok(longest <= TURN_LIMITS.fairMillis);
+  assert.ok(turns.inFlight <= TURN_LIMITS.inFlight);
+});
+
+test('what was asked once only is not given up for others, however busy we are', t => {
+  const limits = { ...TURN_LIMITS, inFlight: 2, crowded: 2 };
+  const { ask, pass } = world(t, limits);
+  const patient = [ask('a.example', 400), ask('b.example', 400)];
+  const next = ask('c.example');
+  pass(399);
+  assert.deepEqual(
+    [...patient, next].map(({ state }) => state),
+    ['begun', 'begun', 'waiting'],
+  );
+  pass(1 + 20);
+  assert.deepEqual(
+    [...patient, next].map(({ state }) => state),
+    ['slow', 'begun', 'begun'],
+  );
+});
+
 test('while nobody needs the place, a slow question keeps it', t => {
   const { ask, pass } = world(t);
   const slow = ask('slow.example');
@@ -74,23 +117,31 @@ test('while nobody needs the place, a slow question keeps it', t => {
   assert.equal(slow.state, 'begun');
 });
 
-test('the waiting room: a zone fills its own part, and the zone with most makes room for others', t => {
-  const limits = { inFlight: 4, inFlightOfZone: 2, waiting: 6, waitingOfZone: 4, fairMillis: 200 };
+test('the waiting room: whoever comes may wait, and the zone with most makes room for others', t => {
+  const limits = { inFlight: 4, crowded: 2, inFlightOfZone: 2, waiting: 6, fairMillis: 200 };
   const { turns, ask } = world(t, limits);
-  const one = Array.from({ length: 8 }, (_, i) => ask(`n${i}.one.example`));
+  const one = Array.from({ length: 9 }, (_, i) => ask(`n${i}.one.example`));
   assert.deepEqual(
     one.map(({ state }) => state),
-    ['begun', 'begun', 'waiting', 'waiting', 'waiting', 'waiting', 'crowded', 'crowded'],
+    [...Array(2).fill('begun'), ...Array(6).fill('waiting'), 'crowded'],
   );
-  Array.from({ length: 4 }, (_, i) => ask(`n${i}.two.example`));
+  const two = Array.from({ length: 4 }, (_, i) => ask(`n${i}.two.example`));
   assert.deepEqual([turns.inFlight, turns.waiting], [4, 6]);
+  assert.deepEqual(
+    two.map(({ state }) => state),
+    ['begun', 'begun', 'waiting', 'waiting'],
+  );
   const third = ask('www.three.example');
   assert.equal(third.state, 'waiting');
-  assert.equal(one[5]!.state, 'crowded', 'the last of the zone with most');
+  assert.deepEqual(
+    one.slice(4).map(({ state }) => state),
+    ['waiting', 'crowded', 'crowded', 'crowded', 'crowded'],
+    'the last of the zone with most',
+  );
 });
 
 test('zones that wait take turns', t => {
-  const limits = { inFlight: 2, inFlightOfZone: 2, waiting: 20, waitingOfZone: 20, fairMillis: 1000 };
+  const limits = { inFlight: 2, crowded: 2, inFlightOfZone: 2, waiting: 20, fairMillis: 1000 };
   const { ask, answer } = world(t, limits);
   const first = [ask('a.one.example'), ask('b.one.example')];
   const many = Array.from({ length: 6 }, (_, i) => ask(`n${i}.one.example`));
@@ -102,7 +153,7 @@ test('zones that wait take turns', t => {
 });
 
 test('giving up a place or the wait for one lets the next in; nothing is ever lost or counted twice', t => {
-  const limits = { inFlight: 5, inFlightOfZone: 3, waiting: 8, waitingOfZone: 5, fairMillis: 10 };
+  const limits = { inFlight: 5, crowded: 3, inFlightOfZone: 3, waiting: 8, fairMillis: 10 };
   fc.assert(
     fc.property(
       fc.array(fc.record({ act: fc.nat(3), zone: fc.nat(4), which: fc.nat(30) }), { maxLength: 150 }),
