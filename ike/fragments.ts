@@ -23,7 +23,7 @@ export type Fragment = {
 
 export type ReassemblyLimits = { fragments: number; bytes: number };
 
-export const defaultReassemblyLimits: ReassemblyLimits = { fragments: 64, bytes: 65536 };
+const defaultReassemblyLimits: ReassemblyLimits = { fragments: 64, bytes: 65536 };
 
 /** What became of a fragment; `state` is what to keep (and to give with the next one). */
 export type Reassembled =

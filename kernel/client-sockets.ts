@@ -45,7 +45,7 @@ export function openConnectedUdp(options: ClientOptions, events: ConnectedUdpEve
   }
 }
 
-export class ConnectedUdp {
+class ConnectedUdp {
   /** Where its datagrams leave from, as hexadecimal. */
   readonly local: string;
   readonly #native: Native;

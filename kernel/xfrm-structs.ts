@@ -28,7 +28,7 @@ export const SIZE = {
   replayEsn: 24,
 } as const;
 
-export const IPPROTO_ESP = 50;
+const IPPROTO_ESP = 50;
 const AF_INET = 2;
 const AF_INET6 = 10;
 const UNLIMITED = 0xffffffffffffffffn;
@@ -41,7 +41,7 @@ const MODE_NUMBER: Record<Mode, number> = { transport: 0, tunnel: 1 };
 const DIRECTION_NUMBER: Record<Direction, number> = { in: 0, out: 1, fwd: 2 };
 const DIRECTIONS: Direction[] = ['in', 'out', 'fwd'];
 
-export function modeOf(value: number): Mode | 'other' {
+function modeOf(value: number): Mode | 'other' {
   return value === 0 ? 'transport' : value === 1 ? 'tunnel' : 'other';
 }
 
@@ -75,7 +75,7 @@ function readAddress(bytes: Uint8Array, at: number, family: number): Uint8Array 
  *   __kernel_uid32_t user;          // 52
  * };
  */
-export function writeSelector(into: Uint8Array, at: number, selector: Selector): void {
+function writeSelector(into: Uint8Array, at: number, selector: Selector): void {
   const view = viewOf(into);
   const family = familyNumber(selector.destination);
   if (familyNumber(selector.source) !== family || (family === AF_INET ? 4 : 6) !== selector.family) {
@@ -130,7 +130,7 @@ export function readSelector(bytes: Uint8Array, at: number): Selector | undefine
  *   soft_use_expires_seconds, hard_use_expires_seconds                            // 48, 56
  * };
  */
-export function writeLifetime(into: Uint8Array, at: number, lifetime: Lifetime = {}): void {
+function writeLifetime(into: Uint8Array, at: number, lifetime: Lifetime = {}): void {
   const view = viewOf(into);
   const limits = [lifetime.softBytes, lifetime.hardBytes, lifetime.softPackets, lifetime.hardPackets];
   for (const [i, limit] of limits.entries()) {
@@ -142,7 +142,7 @@ export function writeLifetime(into: Uint8Array, at: number, lifetime: Lifetime =
 }
 
 /* struct xfrm_lifetime_cur { __u64 bytes, packets, add_time, use_time; };           // 32 */
-export function readUse(view: DataView, at: number) {
+function readUse(view: DataView, at: number) {
   return {
     bytes: Number(view.getBigUint64(at, true)),
     packets: Number(view.getBigUint64(at + 8, true)),
@@ -313,15 +313,6 @@ export function composePolicyId(id: {
   view.setUint32(56, id.index ?? 0, true);
   view.setUint8(60, DIRECTION_NUMBER[id.direction]);
   return bytes;
-}
-
-export function parsePolicyId(bytes: Uint8Array) {
-  if (bytes.length < SIZE.policyId) return undefined;
-  const view = viewOf(bytes);
-  const direction = DIRECTIONS[view.getUint8(60)];
-  return direction
-    ? { selector: readSelector(bytes, 0), index: view.getUint32(56, true), direction }
-    : undefined;
 }
 
 /*

@@ -20,7 +20,7 @@ export function hasCapability(capability: keyof typeof CAPABILITY): boolean {
   return mask === undefined || ((BigInt(`0x${mask}`) >> BigInt(CAPABILITY[capability])) & 1n) === 1n;
 }
 
-export function noCapability(): StartupError {
+function noCapability(): StartupError {
   return new StartupError({
     what: 'cannot drive the data plane',
     why: 'this process lacks CAP_NET_ADMIN',
@@ -28,7 +28,7 @@ export function noCapability(): StartupError {
   });
 }
 
-export function noUpstream(): StartupError {
+function noUpstream(): StartupError {
   return new StartupError({
     what: 'there is nobody to ask',
     why: 'the list of upstreams is empty',

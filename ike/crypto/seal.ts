@@ -11,7 +11,7 @@ import { algorithmsOf, type DirectionKeys } from './prf.ts';
 /** SK and SKF payloads: sealMessage, sealFragments, openMessage over a Sealer or Opener per direction of an IKE SA. */
 
 /** More fragments than this are neither sent nor taken. */
-export const maximumFragments = 64;
+const maximumFragments = 64;
 
 /**
  * A whole message with its payloads in one SK payload, RFC 7296 §3.14, RFC 5282, RFC 7634.

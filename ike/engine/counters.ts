@@ -2,7 +2,7 @@ import type { IpAddress } from '../types.ts';
 import { addressKey } from './addresses.ts';
 
 /** What happened, by name; every name is always there, so that a graph starts at 0. */
-export const counterNames = [
+const counterNames = [
   'received',
   'sent',
   'retransmitted',

@@ -50,7 +50,7 @@ export function receiveInformational(core: Core, sa: IkeSa, received: Received):
 }
 
 /** Authentic, but it does not parse: RFC 7296 §2.21.3 makes bad syntax fatal, an unknown critical payload not. */
-export function brokenRequest(core: Core, sa: IkeSa, type: number | undefined, data: Uint8Array): void {
+function brokenRequest(core: Core, sa: IkeSa, type: number | undefined, data: Uint8Array): void {
   answer(core, sa, ExchangeType.INFORMATIONAL, [notify(type ?? NotifyType.INVALID_SYNTAX, data)]);
   if (type === NotifyType.UNSUPPORTED_CRITICAL_PAYLOAD) return;
   end(core, sa, 'the peer sent what does not parse');

@@ -65,9 +65,6 @@ export const TsType = { IPV4_ADDR_RANGE: 7, IPV6_ADDR_RANGE: 8 } as const;
 /** Hash algorithms of SIGNATURE_HASH_ALGORITHMS, RFC 7427 §4, RFC 8420 (Identity). */
 export const HashAlgorithm = { SHA1: 1, SHA2_256: 2, SHA2_384: 3, SHA2_512: 4, IDENTITY: 5 } as const;
 
-/** Configuration payload types, RFC 7296 §3.15. */
-export const ConfigType = { REQUEST: 1, REPLY: 2, SET: 3, ACK: 4 } as const;
-
 /** Notify message types: errors below 16384, status from there on. RFC 7296 §3.10.1 unless said otherwise. */
 export const NotifyType = {
   UNSUPPORTED_CRITICAL_PAYLOAD: 1,

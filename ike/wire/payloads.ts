@@ -295,7 +295,7 @@ function composeBody(payload: Payload): Uint8Array {
 }
 
 /** The number of a payload's type, RFC 7296 §3.2. */
-export function payloadType(payload: Payload): number {
+function payloadType(payload: Payload): number {
   switch (payload.kind) {
     case 'unknown':
       return payload.type;

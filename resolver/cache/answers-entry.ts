@@ -28,7 +28,7 @@ export const MAX_TTL_SECONDS = 86_400;
 /** RFC 2308 section 5 suggests one to three hours. */
 const MAX_NEGATIVE_TTL_SECONDS = 10_800;
 /** The TTL of what is handed out past its time (RFC 8767 section 4). */
-export const STALE_TTL_SECONDS = 30;
+const STALE_TTL_SECONDS = 30;
 
 /** An entry that nobody has asked for yet; its octets are for the caller to count. */
 export function newEntry(

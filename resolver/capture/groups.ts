@@ -23,7 +23,7 @@ export const POLICY_GROUPS = [
 export type PolicyGroup = (typeof POLICY_GROUPS)[number];
 
 /** How surely we know who is at the other end, weakest first. */
-export const ASSURANCES = [
+const ASSURANCES = [
   'blocked',
   'clear',
   'anonymous',

@@ -59,14 +59,3 @@ export function composeEde({ code, text }: ExtendedError): EdnsOption {
   data.set(bytes, 2);
   return { code: EDNS_OPTION.EDE, data };
 }
-
-/** All extended errors among the options; one that is too short is passed over. */
-export function extendedErrors(edns: Edns | undefined): ExtendedError[] {
-  const found: ExtendedError[] = [];
-  for (const { code, data } of edns?.options ?? []) {
-    if (code !== EDNS_OPTION.EDE || data.length < 2) continue;
-    const text = new TextDecoder().decode(data.subarray(2)).replace(/\0+$/, '');
-    found.push({ code: (data[0]! << 8) | data[1]!, text });
-  }
-  return found;
-}

@@ -11,7 +11,7 @@ export function rdataToText(type: number, rdata: Uint8Array): string {
 }
 
 /** RFC 3597 §5. */
-export function genericText(rdata: Uint8Array): string {
+function genericText(rdata: Uint8Array): string {
   return rdata.length === 0 ? '\\# 0' : `\\# ${rdata.length} ${hex(rdata)}`;
 }
 
@@ -28,7 +28,7 @@ export function ipseckeyToText({ precedence, algorithm, gateway, publicKey }: Ip
   return [precedence, type, algorithm, target, base64(publicKey)].join(' ').trimEnd();
 }
 
-export function ipv4ToText(address: Uint8Array): string {
+function ipv4ToText(address: Uint8Array): string {
   return address.join('.');
 }
 

@@ -48,25 +48,6 @@ type Gathered = { rrset: Rrset; seen?: { rdatas: Set<string>; signatures: Set<st
 /** With fewer records, comparing beats making strings; most RRsets have one or two. */
 const FEW = 8;
 
-/** The records of an RRset, and of its signatures when asked for, as they go into a message. */
-export function recordsOf(
-  rrset: Rrset,
-  withSignatures: boolean,
-  ttlSeconds: number = rrset.ttlSeconds,
-): ResourceRecord[] {
-  const { name, class: rrClass } = rrset;
-  const records = rrset.rdatas.map(rdata => ({ name, type: rrset.type, class: rrClass, ttlSeconds, rdata }));
-  if (!withSignatures) return records;
-  const signatures = rrset.signatures.map(rdata => ({
-    name,
-    type: TYPE.RRSIG,
-    class: rrClass,
-    ttlSeconds,
-    rdata,
-  }));
-  return [...records, ...signatures];
-}
-
 function add(
   sets: Map<string, Gathered>,
   key: string,

@@ -25,7 +25,7 @@ export type IdentityKey = LocalKey & { file: string; kind: string; fingerprint: 
 export type LoadedIdentity = { name: string | undefined; keys: IdentityKey[]; generated: boolean };
 
 /** Kinds made together, in the order in which peers should prefer them. */
-export const GENERATED_KINDS = ['ed25519', 'p-256', 'rsa-2048'] as const satisfies KeyKind[];
+const GENERATED_KINDS = ['ed25519', 'p-256', 'rsa-2048'] as const satisfies KeyKind[];
 
 /** Loads the keys, making them first where the configuration says so. Throws StartupError naming file and cure. */
 export function loadIdentity(identity: Configuration['identity']): LoadedIdentity {

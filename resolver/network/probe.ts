@@ -69,7 +69,7 @@ export type Seen = {
 export type Findings = { server: UpstreamServer; checks: Check[]; seen: Seen[]; millis: number };
 
 /** A whole probe takes no longer: what has not been answered by then has failed. Milliseconds. */
-export const PROBE_MILLIS = 2800;
+const PROBE_MILLIS = 2800;
 /** A datagram may be lost without anybody's intent: asked again after so long. */
 const RESEND_MILLIS = [500, 1200];
 const NET = Name.parseText('net.');

@@ -79,7 +79,7 @@ export async function lookUpUnprotected(
 }
 
 /** The records of the asked type, whatever names they belong to: an alias leads to the same host. */
-export function addressesIn({ rcode, answer }: Message, type: number): string[] {
+function addressesIn({ rcode, answer }: Message, type: number): string[] {
   if (rcode !== RCODE.NOERROR) return [];
   const octets = type === TYPE.A ? 4 : 16;
   return answer

@@ -4,7 +4,7 @@ import type { Name } from '../dns/name.ts';
 import { RCODE, TYPE } from '../dns/types.ts';
 
 /** What we say we can take over UDP: fits every path without fragments (DNS flag day 2020). */
-export const UDP_PAYLOAD_OCTETS = 1232;
+const UDP_PAYLOAD_OCTETS = 1232;
 
 const HEADER_OCTETS = 12;
 const OPT_OCTETS = 11;

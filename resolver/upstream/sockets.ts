@@ -68,7 +68,7 @@ function openPlainUdp(server: SocketAddress, receive: UdpReceiver): UdpSocket {
 }
 
 /** Stands in for dns.lookup: addresses are literals already, and answering at once saves a turn of the event loop. */
-export function literalOnly(
+function literalOnly(
   address: string,
   _options: unknown,
   callback: (error: NodeJS.ErrnoException | null, address: string, family: number) => void,

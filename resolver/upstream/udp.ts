@@ -69,7 +69,7 @@ export class UdpPorts {
 }
 
 /** One socket and the questions that left by it. */
-export class Port {
+class Port {
   readonly #socket: UdpSocket;
   readonly #random: RandomSource;
   readonly #counters: UdpCounters;
@@ -185,6 +185,6 @@ export class Port {
   }
 }
 
-export function unreachable(code: string): UpstreamError {
+function unreachable(code: string): UpstreamError {
   return new UpstreamError('network', `cannot be reached: ${code}`);
 }

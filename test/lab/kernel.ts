@@ -279,7 +279,7 @@ function memoryFolder(memory: string): string {
 }
 
 /** Compiles the C programs of guest/ once; answers the folder that holds them (it is in the PATH inside). */
-export function compileGuest(): string {
+function compileGuest(): string {
   const sources = join(dirname(fileURLToPath(import.meta.url)), 'guest');
   const files = readdirSync(sources).filter(name => name.endsWith('.c'));
   const hash = createHash('sha256');

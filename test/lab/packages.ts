@@ -52,7 +52,7 @@ export const comparisonPackages: DebianPackage[] = [
 ];
 
 /** Debian packages of which neither the machine nor the layer has the file. */
-export function missingPackages(packages: DebianPackage[] = labPackages): string[] {
+function missingPackages(packages: DebianPackage[] = labPackages): string[] {
   return packages.filter(p => locate(p.file) === undefined).map(p => p.name);
 }
 

@@ -4,7 +4,6 @@ import dgram from 'node:dgram';
 import { once } from 'node:events';
 import net from 'node:net';
 import test, { type TestContext } from 'node:test';
-import { extendedErrors } from '../../resolver/dns/edns.ts';
 import { parseMessage } from '../../resolver/dns/message.ts';
 import { RCODE, TYPE } from '../../resolver/dns/types.ts';
 import { frame } from '../../resolver/upstream/tcp-framing.ts';
@@ -12,6 +11,7 @@ import type { Packet } from './dns-packet.ts';
 import { type RunningDaemon, runDaemon } from './running-daemon.ts';
 import { overTcp, overUdp, queryBytes } from './stub/clients.ts';
 import { type Asked, fakeServer } from './upstream/fake-server.ts';
+import { extendedErrors } from './dns/extended-errors.ts';
 
 const ADDRESS = '192.0.2.1';
 const FORGED = '203.0.113.66';

@@ -11,7 +11,8 @@ import { composeMessage } from '../../resolver/dns/compose.ts';
 import { composeEde } from '../../resolver/dns/edns.ts';
 import { type Message, parseMessage } from '../../resolver/dns/message.ts';
 import { Name } from '../../resolver/dns/name.ts';
-import { type Rrset, recordsOf } from '../../resolver/dns/rrset.ts';
+import type { Rrset } from '../../resolver/dns/rrset.ts';
+import { recordsOf } from '../resolver/dns/records.ts';
 import { RCODE, TYPE } from '../../resolver/dns/types.ts';
 import { parseTrustAnchors } from '../../resolver/dnssec/anchors.ts';
 import { CachedResolver } from '../../resolver/cache/answers.ts';
@@ -102,7 +103,7 @@ function onFrames(socket: Socket, handle: (message: Uint8Array) => void): void {
 }
 
 /** The answer a validating resolver gives for a resolution (RFC 4035 §3.2). */
-export function answerFrom(query: Message, resolution: Resolution): Message {
+function answerFrom(query: Message, resolution: Resolution): Message {
   const dnssecOk = query.edns?.dnssecOk ?? false;
   const refused = resolution.verdict === 'bogus' && !query.checkingDisabled;
   const records = (rrsets: readonly Rrset[]): Message['answer'] =>

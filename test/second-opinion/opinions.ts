@@ -4,7 +4,6 @@ import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { composeMessage } from '../../resolver/dns/compose.ts';
-import { extendedErrors } from '../../resolver/dns/edns.ts';
 import { parseMessage, type ResourceRecord } from '../../resolver/dns/message.ts';
 import { Name } from '../../resolver/dns/name.ts';
 import { canonicalRdata } from '../../resolver/dns/rdata-form.ts';
@@ -15,6 +14,7 @@ import { ended } from '../resolver/dnssec/zones.ts';
 import type { Question } from './content.ts';
 import { overTcp, overUdp } from './tamper.ts';
 import type { Tree } from './tree.ts';
+import { extendedErrors } from '../resolver/dns/extended-errors.ts';
 
 /**
  * `verdict` as a client sees it: AD is secure, SERVFAIL is bogus. `answer`: records without signatures and TTLs, sorted.

@@ -33,7 +33,7 @@ export type ZonePlan = {
 };
 
 const DAY = 86_400;
-export const NOW: number = Math.floor(Date.now() / 1000);
+const NOW: number = Math.floor(Date.now() / 1000);
 export const TIMES: SignatureTimes = { inception: NOW - DAY, expiration: NOW + 30 * DAY };
 
 const nsec3 = (iterations: number, optOut: boolean = false): Denial => ({

@@ -2,7 +2,6 @@
 import type { Message, ResourceRecord } from '../../resolver/dns/message.ts';
 import type { Name } from '../../resolver/dns/name.ts';
 import { TYPE } from '../../resolver/dns/types.ts';
-import type { Question } from './content.ts';
 import { changed, covered } from './plans.ts';
 import type { ZoneKey } from './signer.ts';
 
@@ -17,19 +16,12 @@ export type Scene = {
 };
 export type Rule = (scene: Scene) => Message | Promise<Message>;
 
-export type TamperedZone = {
-  rule: Rule;
-  questions: Question[];
-  ready: (keys: ZoneKey[]) => void;
-  key?: ZoneKey;
-};
-
 export const isA = (record: ResourceRecord): boolean => record.type === TYPE.A;
 export const isSignature = (record: ResourceRecord): boolean => record.type === TYPE.RRSIG;
 export const isDenial = ({ type }: ResourceRecord): boolean => type === TYPE.NSEC || type === TYPE.NSEC3;
 export const coversDenial = (r: ResourceRecord): boolean =>
   covered(r) === TYPE.NSEC || covered(r) === TYPE.NSEC3;
-export const chain = (type: number): boolean => type === TYPE.DNSKEY || type === TYPE.DS;
+const chain = (type: number): boolean => type === TYPE.DNSKEY || type === TYPE.DS;
 
 /** The rule for data alone: DNSKEY and DS go through as they are. */
 export const ofData =

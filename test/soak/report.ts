@@ -83,7 +83,7 @@ export function judge(result: SoakResult): string[] {
 }
 
 /** Resident memory, live heap and descriptors under load. */
-export function growths({ samples, heap }: SoakResult) {
+function growths({ samples, heap }: SoakResult) {
   const of = (name: 'residentMegabytes' | 'descriptors' | 'inFlight') =>
     samples.map(sample => ({ seconds: sample.seconds, value: sample[name] }));
   return [

@@ -31,7 +31,7 @@ export function growth(points: Point[], warmUpSeconds: number, tolerance: number
 }
 
 /** Of an empty list: not a number, which is greater than nothing. */
-export function median(values: number[]): number {
+function median(values: number[]): number {
   const sorted = values.toSorted((a, b) => a - b);
   const half = Math.floor(sorted.length / 2);
   if (sorted.length === 0) return Number.NaN;

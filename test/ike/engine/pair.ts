@@ -229,7 +229,7 @@ export function pair(
 }
 
 /** What one encrypts, the other decrypts: the two Child SAs are two views of one pair. */
-export function assertSameChild(one: ChildSa, other: ChildSa): void {
+function assertSameChild(one: ChildSa, other: ChildSa): void {
   assert.deepEqual(one.outbound, other.inbound);
   assert.deepEqual(one.inbound, other.outbound);
   assert.equal(one.mode, other.mode);

@@ -107,7 +107,7 @@ export const payloadArbitraries: Record<Payload['kind'], fc.Arbitrary<Payload>> 
   }),
 };
 
-export const payload: fc.Arbitrary<Payload> = fc.oneof(...Object.values(payloadArbitraries));
+const payload: fc.Arbitrary<Payload> = fc.oneof(...Object.values(payloadArbitraries));
 
 /** Messages as they may be: kinds that come once come once. */
 export const payloads: fc.Arbitrary<Payload[]> = fc

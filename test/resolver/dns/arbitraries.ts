@@ -18,7 +18,7 @@ export const nameArbitrary: fc.Arbitrary<Name> = fc
     return name;
   });
 
-export const recordArbitrary: fc.Arbitrary<ResourceRecord> = fc.record({
+const recordArbitrary: fc.Arbitrary<ResourceRecord> = fc.record({
   name: nameArbitrary,
   type: fc.constantFrom(10, 99, 65280), // no names and no form inside: every RDATA fits
   class: fc.constantFrom(1, 3),

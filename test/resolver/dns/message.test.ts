@@ -3,7 +3,7 @@ import { createRequire } from 'node:module';
 import test from 'node:test';
 import fc from 'fast-check';
 import { composeMessage } from '../../../resolver/dns/compose.ts';
-import { composeEde, extendedErrors } from '../../../resolver/dns/edns.ts';
+import { composeEde } from '../../../resolver/dns/edns.ts';
 import { type Message, parseHeader, parseMessage } from '../../../resolver/dns/message.ts';
 import { DnsFormatError, Name } from '../../../resolver/dns/name.ts';
 import { parseRrsig } from '../../../resolver/dns/dnssec-rdata.ts';
@@ -11,6 +11,7 @@ import { parseTarget } from '../../../resolver/dns/rdata.ts';
 import { canonicalRdata } from '../../../resolver/dns/rdata-form.ts';
 import { TYPE } from '../../../resolver/dns/types.ts';
 import { messageArbitrary } from './arbitraries.ts';
+import { extendedErrors } from './extended-errors.ts';
 
 const dnsPacket = createRequire(import.meta.url)('dns-packet'); // has no types
 

@@ -227,11 +227,7 @@ export async function ended(child: ChildProcess): Promise<void> {
   await exit;
 }
 
-export async function answering(
-  port: number,
-  server: ChildProcess,
-  name = 'www.signed.example.',
-): Promise<void> {
+async function answering(port: number, server: ChildProcess, name = 'www.signed.example.'): Promise<void> {
   for (let tries = 0; tries < 100; tries++) {
     if (server.exitCode !== null) throw new Error(`${server.spawnfile} ended with ${server.exitCode}`);
     const asked = exchangeWith('127.0.0.1', port, 300)({ name: Name.parseText(name), type: TYPE.A });

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import fc from 'fast-check';
-import { composeEde, extendedErrors } from '../../../resolver/dns/edns.ts';
+import { composeEde } from '../../../resolver/dns/edns.ts';
 import { parseMessage } from '../../../resolver/dns/message.ts';
 import { Name } from '../../../resolver/dns/name.ts';
 import { groupRrsets, type Rrset } from '../../../resolver/dns/rrset.ts';
@@ -10,6 +10,7 @@ import { composeError, composeResponse } from '../../../resolver/stub/answer.ts'
 import { parseQuery, type StubQuery } from '../../../resolver/stub/query.ts';
 import type { StubAnswer } from '../../../resolver/stub/types.ts';
 import { dnsPacket } from '../dns-packet.ts';
+import { extendedErrors } from '../dns/extended-errors.ts';
 
 type Asked = {
   name?: string;

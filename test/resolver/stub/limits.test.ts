@@ -2,7 +2,6 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import net, { type AddressInfo } from 'node:net';
 import test, { type TestContext } from 'node:test';
-import { extendedErrors } from '../../../resolver/dns/edns.ts';
 import { RCODE } from '../../../resolver/dns/types.ts';
 import { AccessList } from '../../../resolver/stub/access.ts';
 import { parseCidr } from '../../../resolver/address.ts';
@@ -19,6 +18,7 @@ import { UdpListener } from '../../../resolver/stub/udp-listener.ts';
 import { frame } from '../../../resolver/upstream/tcp-framing.ts';
 import { queryBytes } from './clients.ts';
 import { until } from '../until.ts';
+import { extendedErrors } from '../dns/extended-errors.ts';
 
 function query(name: string): StubQuery {
   const parsed = parseQuery(new Uint8Array(queryBytes({ questions: [{ type: 'A', name }] })));

@@ -6,7 +6,6 @@ import test, { type TestContext } from 'node:test';
 import { openUdp } from '../../../kernel/sockets.ts';
 import type { Cidr, SocketAddress } from '../../../resolver/address.ts';
 import { parseCidr } from '../../../resolver/address.ts';
-import { extendedErrors } from '../../../resolver/dns/edns.ts';
 import { parseMessage } from '../../../resolver/dns/message.ts';
 import { Name } from '../../../resolver/dns/name.ts';
 import { CLASS, RCODE, TYPE } from '../../../resolver/dns/types.ts';
@@ -15,6 +14,7 @@ import type { StubAnswer, StubHandler, StubQuestion } from '../../../resolver/st
 import { dnsPacket } from '../dns-packet.ts';
 import { dig, overTcp, overUdp, queryBytes } from './clients.ts';
 import { until } from '../until.ts';
+import { extendedErrors } from '../dns/extended-errors.ts';
 
 const LOOPBACK: Cidr[] = [parseCidr('127.0.0.0/8')!, parseCidr('::1')!];
 
