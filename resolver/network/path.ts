@@ -9,7 +9,7 @@
  *
  * No state lets an unvalidated answer pass for a validated one: the states differ in whom is asked and in what is said.
  */
-import type { UpstreamServer } from '../upstream/server.ts';
+import { formatUpstreamServer, type UpstreamServer } from '../upstream/server.ts';
 import type { Diagnosis } from './diagnosis.ts';
 
 /** The report on one way: a server over its transport. `passed`: checks that came through, of `checks`. */
@@ -60,8 +60,11 @@ const AGAIN = {
   impaired: { first: 5000, most: 300_000 },
   portal: { first: 3000, most: 20_000 },
 };
-/** After a probe that passed but for something that can be lived with. */
-const WANTING_MILLIS = 600_000;
+/**
+ * After a probe that passed, but not for every server and way that we would rather ask: again after 5 s, doubled each time
+ * that the same are missing. A server less is resilience less; without a better kind, or TCP, we can live for longer.
+ */
+const MISSING = { first: 5000, server: 60_000, kind: 300_000, tcp: 600_000 };
 /** Without new evidence of a portal its mode ends. */
 const PORTAL_MILLIS = 300_000;
 /** A path that was good is probed again on doubt, but not more often than this; doubled for each doubt that was wrong. */
@@ -83,6 +86,10 @@ export class Path {
   #failedRounds = 0;
   /** What the last probe that failed left, should there be no portal. */
   #withoutPortal: PathState & { state: 'impaired' | 'closed' } = { state: 'closed', diagnosis: UNPROBED };
+  /** Probes in a row that each of the servers has failed, and how many rounds the same ones have been missing. */
+  readonly #failures = new Map<string, number>();
+  #missing = '';
+  #missingRounds = 0;
   #probeAt: number | undefined;
   #doubtFrom = Number.NEGATIVE_INFINITY;
   #doubtMillis = DOUBT_MILLIS;
@@ -133,14 +140,17 @@ export class Path {
     this.#servers = servers;
     this.#reports = [];
     this.#failedRounds = 0;
+    this.#failures.clear();
+    this.#missing = '';
     this.#doubtMillis = DOUBT_MILLIS;
     const told = this.#become({ state: 'unknown' });
     const forget: PathEffect[] = told.length > 0 ? [] : [{ do: 'forgetFailures' }];
-    return [...this.#use(servers), ...forget, ...told, this.#probe()];
+    return [this.#use(servers), ...forget, ...told, this.#probe()];
   }
 
   #probed(reports: readonly Report[], now: number): PathEffect[] {
     this.#reports = reports;
+    this.#countFailures();
     const best = choose(reports);
     this.#doubtFrom = now + (best?.whole ? this.#doubtMillis : DOUBT_SOON_MILLIS);
     if (best === undefined) return this.#failed(closedBy(reports), this.#servers, 'closed', now);
@@ -148,8 +158,53 @@ export class Path {
     if (!whole) return this.#failed(diagnosis, servers, 'impaired', now);
     this.#pending = undefined;
     this.#failedRounds = 0;
-    this.#probeAt = diagnosis.symptom === 'none' ? undefined : now + WANTING_MILLIS;
-    return [...this.#use(servers), ...this.#become({ state: 'carries', diagnosis })];
+    this.#scheduleMissing(servers, now);
+    return this.#move({ state: 'carries', diagnosis }, this.#withUnlucky(servers));
+  }
+
+  #countFailures(): void {
+    for (const report of this.#reports) {
+      const text = formatUpstreamServer(report.server);
+      if (isSound(report)) this.#failures.delete(text);
+      else this.#failures.set(text, (this.#failures.get(text) ?? 0) + 1);
+    }
+  }
+
+  /** Of servers as they are configured; a plain one is probed over TCP as well. */
+  #reportsOfServers(): readonly Report[] {
+    const texts = new Set(this.#servers.map(formatUpstreamServer));
+    return this.#reports.filter(({ server }) => texts.has(formatUpstreamServer(server)));
+  }
+
+  /**
+   * With those of the same kind that failed once, which may have been a bad moment: what they answer is validated, and the next server asked where it is
+   * bogus, so that one too many costs less than one too few. Not with those who lie.
+   */
+  #withUnlucky(chosen: readonly UpstreamServer[]): UpstreamServer[] {
+    const { transport } = chosen[0]!;
+    const unlucky = this.#reportsOfServers().filter(
+      ({ server, diagnosis }) =>
+        server.transport === transport &&
+        !chosen.includes(server) &&
+        diagnosis.symptom !== 'rewrites' &&
+        this.#failures.get(formatUpstreamServer(server)) === 1,
+    );
+    return [...chosen, ...unlucky.map(({ server }) => server)];
+  }
+
+  /** Whoever failed though we would rather ask it, or ask it as well, is probed again. */
+  #scheduleMissing(chosen: readonly UpstreamServer[], now: number): void {
+    const kind = kindOf(chosen[0]!);
+    const missing = this.#reportsOfServers()
+      .filter(report => kindOf(report.server) <= kind && !isSound(report))
+      .map(({ server }) => server);
+    this.#missingRounds = listText(missing) === this.#missing ? this.#missingRounds + 1 : 0;
+    this.#missing = listText(missing);
+    if (missing.length === 0) return;
+    const unused = missing.filter(server => !chosen.includes(server));
+    const lacking = unused.some(server => kindOf(server) === kind) ? 'server' : 'kind';
+    const most = MISSING[unused.length === 0 ? 'tcp' : lacking];
+    this.#probeAt = now + Math.min(MISSING.first * 2 ** Math.min(this.#missingRounds, 10), most);
   }
 
   #failed(
@@ -159,13 +214,14 @@ export class Path {
     now: number,
   ): PathEffect[] {
     const inPortal = this.#state.state === 'portal';
+    this.#missing = '';
     this.#pending = 'portal check';
     this.#failedRounds++;
     this.#schedule(now, inPortal ? 'portal' : state);
     // Whether the portal's mode goes on is for the check to say; until then it stands.
-    const told = inPortal ? [] : this.#become({ state, diagnosis });
     this.#withoutPortal = { state, diagnosis };
-    return [...this.#use(servers), ...told, { do: 'checkPortal', round: this.#round }];
+    const moved = this.#move(inPortal ? this.#state : { state, diagnosis }, servers);
+    return [...moved, { do: 'checkPortal', round: this.#round }];
   }
 
   #portalChecked(finding: PortalFinding, now: number): PathEffect[] {
@@ -212,9 +268,15 @@ export class Path {
     this.#probeAt = now + Math.min(first * 2 ** Math.min(this.#failedRounds - 1, 6), most);
   }
 
-  #use(servers: readonly UpstreamServer[]): PathEffect[] {
+  #use(servers: readonly UpstreamServer[]): PathEffect {
     this.#using = servers;
-    return [{ do: 'use', servers }];
+    return { do: 'use', servers };
+  }
+
+  /** Who is asked already goes on being asked without a word. */
+  #move(next: PathState, servers: readonly UpstreamServer[]): PathEffect[] {
+    const asBefore = next.state === this.#state.state && listText(servers) === listText(this.#using);
+    return [...(asBefore ? [] : [this.#use(servers)]), ...this.#become(next)];
   }
 
   #become(next: PathState): PathEffect[] {
@@ -237,10 +299,10 @@ export class Path {
 export function choose(
   reports: readonly Report[],
 ): { servers: UpstreamServer[]; diagnosis: Diagnosis; whole: boolean } | undefined {
-  const whole = reports.filter(({ passed, checks }) => checks > 0 && passed === checks);
-  const sound = whole.filter(({ diagnosis }) => diagnosis.symptom === 'none');
-  for (const transports of [['udp'], ['tcp'], ['tls', 'https']]) {
-    const found = sound.filter(({ server }) => transports.includes(server.transport));
+  const whole = reports.filter(isWhole);
+  const sound = reports.filter(isSound);
+  for (const kind of [0, 1, 2]) {
+    const found = sound.filter(({ server }) => kindOf(server) === kind);
     if (found.length > 0) return { ...used(found, why(reports, found[0]!)), whole: true };
   }
   if (whole.length > 0) return { ...used(whole, whole[0]!.diagnosis), whole: true };
@@ -251,6 +313,16 @@ export function choose(
   });
   return { ...used(equal, some[0]!.diagnosis), whole: false };
 }
+
+const isWhole = ({ passed, checks }: Report) => checks > 0 && passed === checks;
+const isSound = (report: Report) => isWhole(report) && report.diagnosis.symptom === 'none';
+
+/** The kinds of ways, best liked first. */
+function kindOf({ transport }: UpstreamServer): number {
+  return transport === 'udp' ? 0 : transport === 'tcp' ? 1 : 2;
+}
+
+const listText = (servers: readonly UpstreamServer[]) => servers.map(formatUpstreamServer).join(' ');
 
 /** A way that is not the first choice says what was wrong with that. */
 function why(reports: readonly Report[], chosen: Report): Diagnosis {

@@ -220,6 +220,7 @@ export class Upstream {
     const after = this.#openAll(servers, before);
     this.#everywhere.servers = after;
     for (const { servers: all } of this.#groups()) for (const { health } of all) health.forgive();
+    if (after.length === before.length && after.every(asked => before.includes(asked))) return;
     this.#answeredBy.clear();
     const ordered = byHealth(after, this.#context.now());
     for (const { group, race } of this.#questions()) {

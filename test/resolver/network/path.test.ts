@@ -14,6 +14,7 @@ const server = (text: string): UpstreamServer => parseUpstreamServer(text)!;
 const UDP = server('192.0.2.1');
 const UDP2 = server('192.0.2.2');
 const TCP = server('tcp://192.0.2.1');
+const TCP2 = server('tcp://192.0.2.2');
 const TLS = server('tls://192.0.2.9#dns.example');
 
 /** A report in which so many of five checks passed; the keys are the first. */
@@ -63,6 +64,22 @@ class Played {
       if (effect.do === 'probe' || effect.do === 'checkPortal') this.round = effect.round;
       if (effect.do === 'use') return `use ${effect.servers.map(formatUpstreamServer).join(' ')}`;
       return effect.do === 'tell' ? `tell ${effect.before.state} > ${this.path.state.state}` : effect.do;
+    });
+  }
+
+  /** How many seconds until the next probe, which then begins. */
+  next(): number {
+    const wait = this.path.deadline()!.at - this.now;
+    this.now += wait;
+    assert.deepEqual(this.tick(), ['probe']);
+    return wait / SECOND;
+  }
+
+  /** After so many probes that find the same. */
+  waits(reports: Report[], times: number): number[] {
+    return Array.from({ length: times }, () => {
+      this.probed(reports);
+      return this.next();
     });
   }
 
@@ -197,12 +214,52 @@ test('while probe or portal check is under way no other begins', () => {
   assert.deepEqual(played.tick(), ['probe']);
 });
 
-test('a path with TCP filtered is used, and looked at again after ten minutes', () => {
+test('a path with TCP filtered is used, and looked at again later and later, up to every ten minutes', () => {
   const played = new Played();
   played.changed(UDP);
-  played.probed([report(UDP, 5, 'tcp-filtered'), report(TCP, 0, 'no-answer')]);
+  const noTcp = [report(UDP, 5, 'tcp-filtered'), report(TCP, 0, 'no-answer')];
+  assert.deepEqual(played.waits(noTcp, 9), [5, 10, 20, 40, 80, 160, 320, 600, 600]);
   assert.equal(played.path.state.state, 'carries');
-  assert.deepEqual(played.path.deadline(), { at: 600 * SECOND, why: 'probe again' });
+});
+
+test('a server that fails one probe goes on being asked; after the second it is left, and comes back when it passes', () => {
+  const played = new Played();
+  played.changed(UDP, UDP2);
+  const one = [...good, report(UDP2, 0), report(TCP2, 0)];
+  assert.deepEqual(played.probed(one), ['use 192.0.2.1:53 192.0.2.2:53', 'tell unknown > carries']);
+  assert.equal(played.next(), 5);
+  assert.deepEqual(played.probed(one), ['use 192.0.2.1:53']);
+  assert.equal(played.next(), 10);
+  assert.deepEqual(played.probed([...good, report(UDP2, 5), report(TCP2, 5)]), [
+    'use 192.0.2.1:53 192.0.2.2:53',
+  ]);
+  assert.equal(played.path.deadline(), undefined, 'nobody is missing');
+});
+
+test('a server that is missing is probed again after 5 s, 10 s, and so on up to every minute, and soon when another is', () => {
+  const played = new Played();
+  played.changed(UDP, UDP2);
+  const one = [...good, report(UDP2, 0), report(TCP2, 0)];
+  assert.deepEqual(played.waits(one, 6), [5, 10, 20, 40, 60, 60]);
+  const other = [report(UDP, 0), report(TCP, 0), report(UDP2, 5), report(TCP2, 5)];
+  assert.deepEqual(played.waits(other, 2), [5, 10]);
+});
+
+test('where only a less liked kind passes, the better one is probed again up to every five minutes', () => {
+  const played = new Played();
+  played.changed(UDP, TLS);
+  const overTls = [report(UDP, 0), report(TCP, 0), report(TLS, 5)];
+  assert.deepEqual(played.waits(overTls, 8), [5, 10, 20, 40, 80, 160, 300, 300]);
+  assert.deepEqual(played.path.using, [TLS]);
+  assert.deepEqual(played.probed([...good, report(TLS, 0)])[0], 'use 192.0.2.1:53');
+  assert.equal(played.path.deadline(), undefined, 'TLS is not needed');
+});
+
+test('who lies is left at once', () => {
+  const played = new Played();
+  played.changed(UDP, UDP2);
+  const lies = report(UDP2, 3, 'rewrites');
+  assert.deepEqual(played.probed([...good, lies]), ['use 192.0.2.1:53', 'tell unknown > carries']);
 });
 
 test('a portal: entered with failures forgotten, probed again after 3 s, 6 s, 12 s, 20 s', () => {
@@ -215,11 +272,7 @@ test('a portal: entered with failures forgotten, probed again after 3 s, 6 s, 12
     const wait = at - played.now;
     played.now = at;
     assert.deepEqual(played.tick(), ['probe']);
-    assert.deepEqual(
-      played.probed(bad),
-      ['use 192.0.2.1:53', 'checkPortal'],
-      'the mode stands until the check has spoken',
-    );
+    assert.deepEqual(played.probed(bad), ['checkPortal'], 'the mode stands until the check has spoken');
     assert.deepEqual(played.portal(PORTAL), []);
     return wait / SECOND;
   });
@@ -310,7 +363,7 @@ test('doubt in a good path: probed again, but at first not within 30 s, and late
       wait++;
     }
     waits.push(wait);
-    assert.deepEqual(played.probed(good), ['use 192.0.2.1:53'], 'no need to tell anybody');
+    assert.deepEqual(played.probed(good), [], 'no need to tell anybody');
   }
   assert.deepEqual(waits, [30, 60, 120, 240, 480, 600, 600]);
   played.now += 600 * SECOND;
