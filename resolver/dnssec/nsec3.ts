@@ -145,7 +145,8 @@ export class Nsec3Chain {
     const known = this.#hashes.get(name.key);
     if (known !== undefined) return known;
     const { salt, iterations } = this.#entries;
-    await this.#work.nsec3Hash(this.#zone, iterations);
+    const turn = this.#work.nsec3Hash(this.#zone, iterations);
+    if (turn !== undefined) await turn;
     const hash = nsec3Hash(name, salt, iterations);
     this.#hashes.set(name.key, hash);
     return hash;

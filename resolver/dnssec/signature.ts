@@ -6,7 +6,7 @@ import { canonicalRdata } from '../dns/rdata-form.ts';
 import type { Rrset } from '../dns/rrset.ts';
 import { EDE, typeToText } from '../dns/types.ts';
 import { isSupportedAlgorithm, verifySignature } from './algorithms.ts';
-import { breathe, type Work } from './work.ts';
+import type { Work } from './work.ts';
 
 /**
  * `closestEncloser`: the RRset was made from `*.closestEncloser`; that no closer name exists is still to be proven.
@@ -50,8 +50,8 @@ export async function verifyRrset(
       if (++tried > work.limits.verificationsPerRrset) {
         return { status: 'bogus', ede: { code: EDE.DNSSEC_BOGUS, text: `${what}: too many bad signatures` } };
       }
-      work.verification(zone, key.algorithm);
-      await breathe();
+      const turn = work.verification(zone, key.algorithm);
+      if (turn !== undefined) await turn;
       const data = signedData(rrset, rrsig, records);
       if (verifySignature(key, data, rrsig.signature)) return good(rrset, rrsig, now);
       work.failure();

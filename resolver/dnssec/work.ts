@@ -4,6 +4,7 @@
  * Honest answers stay far below each limit. Reaching one makes the answer bogus with a text that says which.
  */
 import type { Name } from '../dns/name.ts';
+import { Slices } from './slices.ts';
 
 export type Limits = {
   /** Signature checks for one RRset; an honest one needs one or two. */
@@ -108,7 +109,6 @@ export class Work {
   #failures = 0;
   #rounds = 0;
   #chainQuestions = 0;
-  #roundsSinceBreath = 0;
 
   /** Without a ledger it is nobody else's business. */
   constructor(limits: Limits, ledger: Ledger = new Ledger(() => 0)) {
@@ -123,8 +123,8 @@ export class Work {
     );
   }
 
-  /** Before a signature of `zone` is checked. */
-  verification(zone: Name, algorithm: number): void {
+  /** Before a signature of `zone` is checked; a promise when others come first. */
+  verification(zone: Name, algorithm: number): Promise<void> | undefined {
     const weight = WEIGHTS.get(algorithm) ?? 1;
     const ofZone = this.#spend(zone, weight);
     this.#verifications += weight;
@@ -133,6 +133,7 @@ export class Work {
       throw this.#exceeded(`${zone.toText()} has cost too much a moment ago`);
     }
     this.#ledger.add('verifications');
+    return slices.take(weight);
   }
 
   failure(): void {
@@ -142,20 +143,17 @@ export class Work {
     }
   }
 
-  /** Before a name is hashed for `zone`. */
-  async nsec3Hash(zone: Name, iterations: number): Promise<void> {
+  /** Before a name is hashed for `zone`; a promise when others come first. */
+  nsec3Hash(zone: Name, iterations: number): Promise<void> | undefined {
     const rounds = iterations + 1;
     this.#rounds += rounds;
-    this.#roundsSinceBreath += rounds;
     const ofZone = this.#spend(zone, rounds / ROUNDS_PER_UNIT);
     if (this.#rounds > this.limits.nsec3Rounds) throw this.#exceeded('too many NSEC3 hashes to compute');
     if (ofZone > this.limits.costlyVerifications && this.#ledger.isCostly(zone.key)) {
       throw this.#exceeded(`${zone.toText()} has cost too much a moment ago`);
     }
     this.#ledger.add('nsec3Rounds', rounds);
-    if (this.#roundsSinceBreath < ROUNDS_PER_SLICE) return;
-    this.#roundsSinceBreath = 0;
-    await breathe();
+    return slices.take(rounds / ROUNDS_PER_UNIT);
   }
 
   /** Before the records of a message are looked at. */
@@ -184,10 +182,6 @@ export class Work {
   }
 }
 
-/** About half a millisecond. */
-const ROUNDS_PER_SLICE = 500;
-
-/** Lets everything else that is waiting run before going on. */
-export function breathe(): Promise<void> {
-  return new Promise(resolve => setImmediate(resolve));
-}
+/** Of weight 1, so half a millisecond or a little more; one event loop, so one for all. */
+const UNITS_PER_SLICE = 8;
+const slices = new Slices(UNITS_PER_SLICE, setImmediate);

@@ -334,3 +334,35 @@ test('a zone whose anchors are all of unknown algorithms or digests is named; on
   );
   assert.deepEqual(zonesWithoutUsableAnchor(parseTrustAnchors(IANA_ROOT_ANCHORS)), []);
 });
+
+test('ECDSA: signatures of every shape go through DER and back', () => {
+  for (const [namedCurve, algorithm, hash, half] of [
+    ['P-256', 13, 'sha256', 32],
+    ['P-384', 14, 'sha384', 48],
+  ] as const) {
+    const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve });
+    const { x, y } = publicKey.export({ format: 'jwk' });
+    const key = dnskey(256, algorithm, Buffer.concat([base64url(x!), base64url(y!)]));
+    const shapes = new Set<string>();
+    // A number in 256 begins with a zero octet, one in two with a bit that DER would take for a sign.
+    for (let i = 0; i < 5000 && shapes.size < 6; i++) {
+      const data = Buffer.from(`${namedCurve} ${i}`);
+      const signature = sign(hash, data, { key: privateKey, dsaEncoding: 'ieee-p1363' });
+      const shape = (at: number): string => `${signature[at] === 0 ? 'zero' : signature[at]! >> 7}`;
+      const both = [`r ${shape(0)}`, `s ${shape(half)}`];
+      if (both.every(one => shapes.has(one))) continue;
+      for (const one of both) shapes.add(one);
+      assert.ok(verifySignature(key, data, signature), both.join());
+      signature[2 * half - 1]! ^= 1;
+      assert.ok(!verifySignature(key, data, signature), both.join());
+    }
+    assert.equal(shapes.size, 6, [...shapes].join());
+    for (const filling of [0, 0xff]) {
+      assert.ok(!verifySignature(key, Buffer.from('x'), new Uint8Array(2 * half).fill(filling)));
+    }
+  }
+});
+
+function base64url(text: string): Buffer {
+  return Buffer.from(text, 'base64url');
+}
