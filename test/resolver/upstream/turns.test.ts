@@ -202,3 +202,19 @@ test('what counts as one zone', () => {
     assert.equal(zoneOf(Name.parseText(name)), Name.parseText(zone).key, name);
   }
 });
+
+test('a question that waits costs the same however many zones wait with it', t => {
+  t.mock.timers.enable({ apis: ['setTimeout'] });
+  let looks = 0;
+  const turns = new Turns(TURN_LIMITS, () => {
+    looks++;
+    return 0;
+  });
+  const asker = { begin: () => {}, evict: () => {}, askedTwice: true };
+  for (let i = 0; i < TURN_LIMITS.inFlight; i++) turns.take(`dead${i}`, asker);
+  for (let i = 0; i < 2000; i++) {
+    looks = 0;
+    turns.take(`waiting${i}`, asker);
+    assert.ok(looks <= 4, `${looks} looks at the clock with ${i} zones waiting`);
+  }
+});
