@@ -1,4 +1,5 @@
 /** One judged answer as the cache keeps it: for how long, in how many octets, and what it looks like later. */
+import { hash } from 'node:crypto';
 import { parseRrsig } from '../dns/dnssec-rdata.ts';
 import type { Rrset } from '../dns/rrset.ts';
 import { EDE, TYPE } from '../dns/types.ts';
@@ -16,8 +17,10 @@ export type Entry = {
   uses: number;
   /** Its renewal was begun. */
   renewed: boolean;
-  /** A later word was bogus, or spoke otherwise of the same canonical name: never to be shown when its time is over. */
+  /** A later word was bogus: never to be shown when its time is over. */
   contradicted: boolean;
+  /** Of what is said of its canonical name (answers.ts). */
+  turn: number;
   /** What was handed out last, and for which age: all who ask within one second share it. */
   view: Resolution;
   viewAge: number;
@@ -46,6 +49,7 @@ export function newEntry(
     uses: 0,
     renewed: false,
     contradicted: false,
+    turn: 0,
     view: resolution,
     viewAge: 0,
   };
@@ -92,16 +96,12 @@ export function signaturesHold({ answer, authority }: Resolution, unixSeconds: n
   );
 }
 
-/** Whether two answers give the same canonical name the same RDATA, in whatever order. */
-export function saysTheSame(a: Resolution, b: Resolution): boolean {
-  const [one, other] = [a, b].map(({ outcome, answer, question }) =>
-    outcome === 'positive' ? rdataTexts(answer.find(({ type }) => type === question.type)) : undefined,
-  );
-  return one !== undefined && other !== undefined && one.join() === other.join();
-}
-
-function rdataTexts(rrset: Rrset | undefined): string[] | undefined {
-  return rrset?.rdatas.map(rdata => Buffer.from(rdata).toString('base64')).sort();
+/** What an answer says of its canonical name: its RDATA in whatever order, as a digest; undefined where it denies. */
+export function saying({ outcome, answer, question }: Resolution): string | undefined {
+  if (outcome !== 'positive') return undefined;
+  const rdatas = answer.find(({ type }) => type === question.type)?.rdatas ?? [];
+  const sorted = rdatas.map(rdata => Buffer.from(rdata).toString('base64')).sort();
+  return hash('sha256', sorted.join(), 'base64');
 }
 
 /** Roughly what V8 takes for an entry, an RRset with its name, and one view of octets. */

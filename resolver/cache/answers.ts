@@ -19,7 +19,7 @@ import {
   MAX_TTL_SECONDS,
   mayBecomeStale,
   newEntry,
-  saysTheSame,
+  saying,
   signaturesHold,
 } from './answers-entry.ts';
 import { Failures } from './answers-failures.ts';
@@ -42,6 +42,9 @@ export type CacheConfig = {
   /** For how long after its end an answer may be shown as stale; 0: not at all. */
   maxStaleSeconds?: number;
 };
+
+/** `turn` rises when another thing is said; entries of an earlier turn are contradicted. */
+type End = { said: string | undefined; turn: number; entries: number };
 
 const MAX_BYTES = 16 << 20;
 /** Renewals at one time; who comes when there are as many goes without, and asks when the time is over. */
@@ -68,8 +71,8 @@ export class CachedResolver {
   readonly #maxStaleMillis: number;
   /** The least recently used first. */
   readonly #entries = new Map<string, Entry>();
-  /** Which other names' answers end at a name and type: what is said of it later holds for them too. */
-  readonly #aliases = new Map<string, Set<string>>();
+  /** What was said last of each name and type at which answers end: aliases share it, and what contradicts one, all. */
+  readonly #ends = new Map<string, End>();
   readonly #failures: Failures;
   readonly #inFlight = new Map<string, Flight>();
   #renewing = 0;
@@ -128,7 +131,8 @@ export class CachedResolver {
     const fresh = this.#fresh(key);
     if (fresh !== undefined) return fresh;
     const entry = this.#entries.get(key);
-    if (entry === undefined || entry.contradicted || !mayBecomeStale(entry.resolution)) return undefined;
+    if (entry === undefined || this.#isContradicted(entry) || !mayBecomeStale(entry.resolution))
+      return undefined;
     const overMillis = this.#ageMillis(entry) - entry.lifeMillis;
     if (overMillis > this.#maxStaleMillis) return undefined;
     if (!signaturesHold(entry.resolution, Math.floor(this.#wallClock() / 1000))) return undefined;
@@ -162,8 +166,9 @@ export class CachedResolver {
 
   /** All answers that are still good or may be shown as stale, the least recently used first. */
   *kept(): Iterable<KeptAnswer> {
-    for (const { resolution, storedAtWall, lifeMillis, contradicted } of this.#entries.values()) {
-      yield { resolution, storedAtWall, lifeMillis, contradicted };
+    for (const entry of this.#entries.values()) {
+      const { resolution, storedAtWall, lifeMillis } = entry;
+      yield { resolution, storedAtWall, lifeMillis, contradicted: this.#isContradicted(entry) };
     }
   }
 
@@ -314,7 +319,7 @@ export class CachedResolver {
     if (!current) return resolution;
     this.#failures.delete(key);
     this.#remove(key);
-    this.#contradict(resolution);
+    this.#say(resolution);
     if (ttlSeconds === 0) return resolution;
     this.#put(key, {
       ...newEntry(resolution, this.#now(), this.#wallClock(), ttlSeconds * 1000),
@@ -326,8 +331,11 @@ export class CachedResolver {
   #put(key: string, entry: Entry): void {
     this.#entries.set(key, entry);
     this.#bytes += entry.bytes;
-    const end = endOf(entry.resolution);
-    if (end !== key) this.#aliases.set(end, (this.#aliases.get(end) ?? new Set()).add(key));
+    const at = endOf(entry.resolution);
+    const end = this.#ends.get(at) ?? { said: saying(entry.resolution), turn: 0, entries: 0 };
+    this.#ends.set(at, end);
+    end.entries++;
+    entry.turn = end.turn;
     for (const oldest of this.#entries.keys()) {
       if (this.#bytes <= this.#maxBytes) break;
       this.#remove(oldest);
@@ -336,12 +344,17 @@ export class CachedResolver {
   }
 
   /** What is said now of a canonical name ends what was said otherwise, to whatever name: that is never stale. */
-  #contradict(newer: Resolution): void {
-    const end = endOf(newer);
-    for (const key of [end, ...(this.#aliases.get(end) ?? [])]) {
-      const entry = this.#entries.get(key);
-      if (entry !== undefined && !saysTheSame(entry.resolution, newer)) entry.contradicted = true;
-    }
+  #say(newer: Resolution): void {
+    const end = this.#ends.get(endOf(newer));
+    if (end === undefined) return;
+    const said = saying(newer);
+    if (said !== undefined && said === end.said) return;
+    end.said = said;
+    end.turn++;
+  }
+
+  #isContradicted({ contradicted, turn, resolution }: Entry): boolean {
+    return contradicted || turn !== this.#ends.get(endOf(resolution))!.turn;
   }
 
   #forget(which: (key: string) => boolean): number {
@@ -362,9 +375,9 @@ export class CachedResolver {
     if (entry === undefined) return;
     this.#entries.delete(key);
     this.#bytes -= entry.bytes;
-    const end = endOf(entry.resolution);
-    const aliases = this.#aliases.get(end);
-    if (aliases?.delete(key) && aliases.size === 0) this.#aliases.delete(end);
+    const at = endOf(entry.resolution);
+    const end = this.#ends.get(at)!;
+    if (--end.entries === 0) this.#ends.delete(at);
   }
 }
 

@@ -463,3 +463,15 @@ test('never stale: what was contradicted since, were it under another name that 
     assert.equal(cache.remembered(alias, TYPE.A)?.stale, still ? true : undefined, what);
   }
 });
+
+test('a new alias costs the same however many others lead to the same name', async t => {
+  const { cache } = setUp(name => {
+    const target = { ...rrset(TYPE.A, 300), name: NAME };
+    return resolution({ question: { name, type: TYPE.A }, answer: [target] });
+  });
+  const alias = (i: number) => cache.lookup(Name.parseText(`a${i}.example.net`), TYPE.A);
+  for (let i = 0; i < 500; i++) await alias(i);
+  const { mock } = t.mock.method(Buffer, 'from');
+  for (let i = 500; i < 510; i++) await alias(i);
+  assert.ok(mock.callCount() <= 40, `${mock.callCount()} conversions for ten answers`);
+});
