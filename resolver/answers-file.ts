@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
+import type { SocketAddress } from './address.ts';
 import type { CachedResolver } from './cache/answers.ts';
 import { composeImage, readImage } from './cache/answers-image.ts';
 import type { Configuration } from './config.ts';
@@ -19,14 +20,17 @@ export type AnswersFile = {
   cache: CachedResolver;
   /** Those in force: not the configured ones where they have been rolled since. */
   anchors: () => readonly TrustAnchor[];
+  /** The resolvers that the network names at this moment. */
+  named: () => readonly SocketAddress[];
   log: Logger;
 };
 
 /** Writes what the cache has; what goes wrong is told and costs no more than a cold start. */
-export function writeAnswers({ configuration, cache, anchors, log }: AnswersFile): void {
+export function writeAnswers(file: AnswersFile): void {
+  const { configuration, cache, log } = file;
   const path = pathOf(configuration);
   try {
-    writeStateFile(path, composeImage(eraOf(configuration, anchors()), Date.now(), cache.kept()));
+    writeStateFile(path, composeImage(eraOf(file), Date.now(), cache.kept()));
   } catch (error) {
     log.warn({ event: 'answersNotKept', path, err: error }, 'the cache could not be written');
   }
@@ -38,13 +42,14 @@ export function writeAnswers({ configuration, cache, anchors, log }: AnswersFile
  * A file that is damaged, somebody else's, from the future, or of other trust anchors or upstream servers is told of and
  * ignored. Never rejects.
  */
-export async function restoreAnswers({ configuration, cache, anchors, log }: AnswersFile): Promise<void> {
+export async function restoreAnswers(file: AnswersFile): Promise<void> {
+  const { configuration, cache, log } = file;
   const path = pathOf(configuration);
   try {
     const image = readStateFile(path, MAX_FILE_SHARE * configuration.cache.maxBytes);
     rmSync(path, { force: true });
     if (image === undefined) return;
-    const era = eraOf(configuration, anchors());
+    const era = eraOf(file);
     const { flushes } = cache.counters();
     let restored = 0;
     const read = await readImage(image, { era, now: Date.now() }, answer => {
@@ -64,13 +69,13 @@ function pathOf({ state }: Configuration): string {
 }
 
 /** A digest of what answers depend on beside their zones: who vouches for them, and who was asked. */
-function eraOf(configuration: Configuration, anchors: readonly TrustAnchor[]): Uint8Array {
-  const { upstream, networkServers, forward, negativeTrustAnchors } = configuration;
+function eraOf({ configuration, anchors, named }: AnswersFile): Uint8Array {
+  const { upstream, forward, negativeTrustAnchors } = configuration;
   const era = [
-    anchorRecords([...anchors]).sort(),
+    anchorRecords([...anchors()]).sort(),
     negativeTrustAnchors.map(name => name.canonical().toText()).sort(),
     upstream.map(choice => (choice === NETWORK ? NETWORK : formatUpstreamServer(choice))),
-    networkServers,
+    named(),
     forward.map(({ zone, servers }) => [zone.toText(), ...servers.map(formatUpstreamServer)]),
   ];
   return createHash('sha256').update(JSON.stringify(era)).digest();

@@ -164,6 +164,15 @@ export class CachedResolver {
     return keys.length;
   }
 
+  /** Forgets all that DNSSEC did not prove: it was the word of a network that is another now. How many answers that were. */
+  flushUnproven(): number {
+    this.#counters.flushes++;
+    const forgotten = this.flushFailures();
+    const keys = [...this.#entries].filter(([, { resolution }]) => resolution.verdict !== 'secure');
+    for (const [key] of keys) this.#remove(key);
+    return forgotten + keys.length;
+  }
+
   /** All answers that are still good or may be shown as stale, the least recently used first. */
   *kept(): Iterable<KeptAnswer> {
     for (const entry of this.#entries.values()) {

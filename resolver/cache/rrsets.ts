@@ -129,6 +129,12 @@ export class RrsetCache implements KeptAnswers {
     return forgotten;
   }
 
+  flushInsecure(): number {
+    const keys = [...this.#entries].filter(([, { verdict }]) => verdict === 'insecure');
+    for (const [key] of keys) this.#remove(key);
+    return keys.length;
+  }
+
   flushAll(): number {
     const forgotten = this.#entries.size + this.#denials.flushAll();
     this.#entries.clear();

@@ -76,6 +76,10 @@ async function start(
       resolving.forgetFailures();
       capture.revoke();
     },
+    forgetUnproven: () => {
+      resolving.forgetUnproven();
+      capture.revoke();
+    },
     sockets,
     unixNow: resolving.now,
     log,
@@ -143,7 +147,13 @@ async function start(
   undo.push(() => stub.close());
 
   const { cache, trustAnchors } = resolving;
-  const answersFile = { configuration, cache, anchors: () => trustAnchors.current(), log };
+  const answersFile = {
+    configuration,
+    cache,
+    anchors: () => trustAnchors.current(),
+    named: () => namedNow(configuration),
+    log,
+  };
   if (configuration.cache.keepOnStop) void restoreAnswers(answersFile);
   trustAnchors.start();
   undo.push(() => trustAnchors.stop());

@@ -93,6 +93,10 @@ export function openResolving(
       validator.flushFailures();
       cache.flushFailures();
     },
+    forgetUnproven: () => {
+      validator.flushUnproven();
+      cache.flushUnproven();
+    },
     observe: (given: Observer) => {
       observer = given;
     },

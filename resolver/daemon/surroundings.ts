@@ -21,6 +21,7 @@ export function openSurroundings(options: {
   upstream: Upstream;
   groups: PolicyGroups;
   forgetFailures: () => void;
+  forgetUnproven: () => void;
   /** They get past whatever policies stand. */
   sockets: UpstreamSockets;
   unixNow: () => number;
@@ -37,6 +38,7 @@ export function openSurroundings(options: {
       ask: (server, question, limits) => upstream.ask(server, question, limits),
       use: servers => upstream.setServers(servers),
       forgetFailures: options.forgetFailures,
+      forgetUnproven: options.forgetUnproven,
       sockets: options.sockets,
       mayBeClear: (name, address) => mayBeClear(groups, name, address),
       log: (level, event, detail) => log[level]({ event, ...detail }),

@@ -54,6 +54,7 @@ export interface KeptAnswers {
 
   /** Forgets all of one name and the denials of the zone above it; how many entries that were. */
   flush(name: Name): number;
+  flushInsecure(): number;
   flushAll(): number;
 }
 
@@ -68,5 +69,6 @@ export const NOTHING_KEPT: KeptAnswers = {
   keepAbsence: () => {},
   keepDenials: () => false,
   flush: () => 0,
+  flushInsecure: () => 0,
   flushAll: () => 0,
 };

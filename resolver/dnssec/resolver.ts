@@ -76,6 +76,12 @@ export class ValidatingResolver {
     this.#chain.flushAll();
   }
 
+  /** Forgets that, and whatever else is not proven: another network may say otherwise. */
+  flushUnproven(): number {
+    this.#chain.flushAll();
+    return this.#kept.flushInsecure();
+  }
+
   /** Forgets everything, failures too: for another network, or other anchors. */
   flushAll(): number {
     this.#chain.flushAll();

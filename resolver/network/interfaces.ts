@@ -29,6 +29,8 @@ export type NetworkOptions = {
   use: (servers: readonly UpstreamServer[]) => void;
   /** Whatever failed is forgotten, whoever remembers it. */
   forgetFailures: () => void;
+  /** This is another network, or was behind a portal: what nobody could prove was the word of the one before. */
+  forgetUnproven: () => void;
   sockets: UpstreamSockets;
   /** Whether policy lets this address of this name be answered without any protection. */
   mayBeClear: (name: Name, address: string) => boolean;

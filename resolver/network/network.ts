@@ -55,6 +55,8 @@ export class Network {
   #named: readonly SocketAddress[];
   #timer: NodeJS.Timeout | undefined;
   #settling: NodeJS.Timeout | undefined;
+  /** Since the last look around the way into the world has become another. */
+  #moved = false;
   #work = new AbortController();
   #closed = false;
   #failures = 0;
@@ -95,13 +97,17 @@ export class Network {
   /** The network names other resolvers now. */
   names(servers: readonly SocketAddress[]): void {
     this.#named = servers;
-    if (this.#options.choices.includes(NETWORK)) this.#changed('the network names other resolvers');
+    if (!this.#options.choices.includes(NETWORK)) return;
+    this.#moved = true;
+    this.#changed('the network names other resolvers');
   }
 
   /** Something happened to a link, an address or a route; whether this may be another network. */
   linkEvent(event: LinkEvent): boolean {
     const why = this.#changes.observe(event);
     if (why === undefined) return false;
+    // Addresses and links come and go with every container; names mean the same as before.
+    if (event.kind === 'defaultRoute' || event.kind === 'overflow') this.#moved = true;
     // Not put off by what comes after it: there may always be more.
     if (this.#settling === undefined) {
       this.#settling = setTimeout(() => {
@@ -209,6 +215,8 @@ export class Network {
     this.#work.abort();
     this.#work = new AbortController();
     this.#portal.end();
+    if (this.#moved) this.#options.forgetUnproven();
+    this.#moved = false;
     const servers = this.#servers();
     this.#options.log('info', 'networkChanged', { why, servers: servers.map(formatUpstreamServer) });
     if (this.#options.probing) {
@@ -322,6 +330,8 @@ export class Network {
 
   #tell(before: PathState): void {
     const { state, using } = this.#path;
+    if (before.state !== state.state && [before.state, state.state].includes('portal'))
+      this.#options.forgetUnproven();
     if (before.state === 'portal' && state.state !== 'portal') this.#portal.end();
     if (state.state === 'unknown') return;
     const { symptom, text } = state.diagnosis;

@@ -50,7 +50,9 @@ function run(flags: Record<string, unknown> = {}) {
       return ANSWER;
     },
   });
-  return { configuration, cache, anchors: () => configuration.trustAnchors, log, told, asked };
+  const anchors = () => configuration.trustAnchors;
+  const named = [{ address: '192.0.2.1', port: 53 }];
+  return { configuration, cache, anchors, named: () => named, log, told, asked };
 }
 
 test('answers outlive a stop, and the file is used once', async () => {
@@ -81,6 +83,11 @@ test('of other upstream servers or anchors, or damaged: told of and ignored', as
     assert.match(second.told[0]!, why);
     assert.equal(second.cache.counters().entries, 0);
   }
+  const elsewhere = { ...first, named: () => [{ address: '198.51.100.1', port: 53 }] };
+  writeAnswers(elsewhere);
+  const back = run();
+  await restoreAnswers(back);
+  assert.match(back.told[0]!, /other ones then/, 'learnt in another network than this one');
   writeAnswers(first);
   const path = join(state, 'answers');
   const bytes = readFileSync(path);

@@ -475,3 +475,22 @@ test('a new alias costs the same however many others lead to the same name', asy
   for (let i = 500; i < 510; i++) await alias(i);
   assert.ok(mock.callCount() <= 40, `${mock.callCount()} conversions for ten answers`);
 });
+
+test('in another network what nobody proved is asked anew, and what is under way is not kept', async () => {
+  const unsigned = Name.parseText('unsigned.example');
+  let release = (): void => {};
+  const { world, cache } = setUp(async (name, type) => {
+    if (type === TYPE.AAAA) await new Promise<void>(resolve => (release = resolve));
+    return resolution(name.equals(unsigned) ? { verdict: 'insecure', canonicalName: unsigned } : {});
+  });
+  await cache.lookup(NAME, TYPE.A);
+  await cache.lookup(unsigned, TYPE.A);
+  const pending = cache.lookup(unsigned, TYPE.AAAA);
+  assert.equal(cache.flushUnproven(), 1);
+  release();
+  await pending;
+  assert.equal(cache.remembered(unsigned, TYPE.A), undefined);
+  assert.equal(cache.remembered(unsigned, TYPE.AAAA), undefined);
+  await cache.lookup(NAME, TYPE.A);
+  assert.equal(world.lookups, 3, 'what was proven stays');
+});

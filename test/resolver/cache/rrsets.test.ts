@@ -177,6 +177,22 @@ test('denials: the closest before a name, in canonical order, of the deepest zon
   assert.equal(before('www.test'), undefined);
 });
 
+test('what nobody proved is forgotten by itself', () => {
+  const { cache } = cacheAt();
+  cache.keepRrset(address('a.example', 1, 'insecure'));
+  cache.keepRrset(address('b.example', 2));
+  cache.keepAbsence(name('c.example'), TYPE.A, {
+    outcome: 'nxdomain',
+    verdict: 'insecure',
+    authority: [soa('example', 60, 60)],
+    ttlSeconds: 60,
+  });
+  assert.equal(cache.flushInsecure(), 2);
+  assert.equal(cache.rrset(name('a.example'), TYPE.A), undefined);
+  assert.equal(cache.absence(name('c.example'), TYPE.A), undefined);
+  assert.ok(cache.rrset(name('b.example'), TYPE.A));
+});
+
 test('denials: a new one drives out those it contradicts', () => {
   const { cache } = cacheAt();
   const zone = name('example');

@@ -49,6 +49,7 @@ function opened(t: TestContext, more: Partial<NetworkOptions> = {}) {
       ask: answering(RCODE.FORMERR),
       use: servers => used.push(servers.map(formatUpstreamServer).join(' ')),
       forgetFailures: () => events.push('forgetFailures'),
+      forgetUnproven: () => events.push('forgetUnproven'),
       sockets: plainSockets,
       mayBeClear: () => true,
       log: (_, event) => events.push(event),
@@ -136,6 +137,23 @@ test('the servers: those of the list in order, the network’s where the list sa
   ]);
   assert.equal(network.status().state, 'unknown', 'nobody was to probe');
   assert.equal(events.filter(event => event === 'networkChanged').length, 3);
+});
+
+test('another network: what nobody proved is forgotten; that a container comes or goes is none', async t => {
+  const { network, events } = opened(t, { choices: ['network'], probing: false });
+  const forgotten = () => events.filter(event => event === 'forgetUnproven').length;
+  const changed = () => events.filter(event => event === 'networkChanged').length;
+  assert.equal(forgotten(), 0, 'at the start');
+  network.names([{ address: '192.0.2.1', port: 53 }]);
+  assert.deepEqual([changed(), forgotten()], [2, 1]);
+  network.linkEvent({ kind: 'address', index: 7, address: Uint8Array.of(172, 17, 0, 1), present: true });
+  await until(() => changed() === 3);
+  assert.equal(forgotten(), 1);
+  const gateway = Uint8Array.of(192, 168, 1, 1);
+  network.linkEvent({ kind: 'defaultRoute', index: 2, gateway, present: false });
+  network.linkEvent({ kind: 'defaultRoute', index: 2, gateway, present: true });
+  await until(() => changed() === 4);
+  assert.equal(forgotten(), 2, 'of the same addresses, but perhaps another');
 });
 
 test('an explicit list has nothing to do with what the network names', t => {
