@@ -49,6 +49,8 @@ type End = { said: string | undefined; turn: number; entries: number };
 const MAX_BYTES = 16 << 20;
 /** Renewals at one time; who comes when there are as many goes without, and asks when the time is over. */
 const MAX_RENEWALS = 32;
+/** An answer that came within this time is not asked for anew by whoever doubts it. */
+const MOMENT_MILLIS = 5_000;
 /** Asked again in so many different seconds of its life, a name is popular. */
 const POPULAR_USES = 2;
 /** The part of its life after which a popular answer is renewed. */
@@ -117,6 +119,17 @@ export class CachedResolver {
       flight = this.#begin(key, name, type, false);
     } else this.#counters.coalesced++;
     return signal === undefined ? this.#stay(flight) : this.#wait(flight, key, name, type, signal);
+  }
+
+  /** The answer asked for anew, past all that is kept, unless it was a moment ago. */
+  reconsidered(name: Name, type: number, signal?: AbortSignal): Promise<Resolution> {
+    const key = keyOf(name, type);
+    const entry = this.#entries.get(key);
+    if (entry !== undefined && this.#ageMillis(entry) >= MOMENT_MILLIS && !this.#inFlight.has(key)) {
+      const flight = this.#begin(key, name, type, true);
+      return signal === undefined ? this.#stay(flight) : this.#wait(flight, key, name, type, signal);
+    }
+    return this.lookup(name, type, signal);
   }
 
   /**

@@ -396,9 +396,13 @@ export class Capture {
     }
     const first = await keyResolution;
     // Both questions followed the same CNAMEs, unless the zone changed between them: then ask at the new end.
-    const resolution = first.canonicalName.equals(addresses.canonicalName)
+    let resolution = first.canonicalName.equals(addresses.canonicalName)
       ? first
       : await this.#options.lookup.lookup(addresses.canonicalName, TYPE.IPSECKEY, signal);
+    // The zone may have been signed, or the name made, since its key was asked for last.
+    if (contradictionIn(addresses, resolution) !== undefined) {
+      resolution = await this.#options.lookup.reconsidered(addresses.canonicalName, TYPE.IPSECKEY, signal);
+    }
     if (addresses.verdict !== 'secure') {
       return {
         state: 'unknown',

@@ -16,6 +16,9 @@ export interface Lookup {
 export interface RememberingLookup extends Lookup {
   /** What is known without asking anybody: still good, or proven once and marked as `stale`. Failures are not. */
   remembered(name: Name, type: number): Resolution | undefined;
+
+  /** As `lookup`, but asked anew unless it was a moment ago: for whoever knows something that contradicts it. */
+  reconsidered(name: Name, type: number, signal?: AbortSignal): Promise<Resolution>;
 }
 
 /** A public key as an IPSECKEY record carries it: algorithm number and key field (RFC 4025 §2.4, §2.6). */

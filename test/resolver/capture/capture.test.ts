@@ -222,6 +222,21 @@ describe('who may speak for an address', () => {
     assert.equal(outcomeOf(await world.ask('x.example.')), 'clear', 'NSEC3 iterations beyond the limit');
   });
 
+  test('a zone that was signed since its key was asked for: it is asked for anew, and no more often than need be', async () => {
+    const world = new World({ cached: true });
+    world.zones.set('x.example.', { a: ['192.0.2.1'], soa: true, keyVerdict: 'insecure' });
+    await world.lookup.lookup(Name.parseText('x.example.'), TYPE.IPSECKEY);
+    await world.pass(10_000);
+    assert.equal(outcomeOf(await world.ask('x.example.')), 'refuse', 'still contradicted');
+    world.zones.set('x.example.', { a: ['192.0.2.1'], soa: true, keys: [{ key: K1 }] });
+    world.holders.set('192.0.2.1', [K1]);
+    const before = world.lookups.length;
+    assert.equal(outcomeOf(await world.ask('x.example.')), 'refuse');
+    assert.equal(world.lookups.length, before, 'that was a moment ago');
+    await world.pass(10_000);
+    assert.equal(outcomeOf(await world.ask('x.example.')), 'sealed');
+  });
+
   test('failure memory is per (address, key): a key that fails does not touch another key', async () => {
     const world = new World({ groups: { private: { cidrs: [], namePatterns: ['*.example'] } } });
     world.zones.set('evil.example.', { a: ['192.0.2.1'], keys: [{ key: K2 }] });

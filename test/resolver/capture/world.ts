@@ -80,7 +80,7 @@ export class World {
     const clocks = { now: () => this.now, wallClock: () => UNIX_MILLIS + this.now };
     this.lookup = options.cached
       ? new CachedResolver({ lookup: uncached }, { ...clocks, maxStaleSeconds: 86_400 })
-      : { lookup: uncached, remembered: () => undefined };
+      : { lookup: uncached, reconsidered: uncached, remembered: () => undefined };
     this.capture = new Capture({
       lookup: this.lookup,
       groups: new PolicyGroups({
