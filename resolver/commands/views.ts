@@ -10,12 +10,12 @@ import { type Cell, paint, plain, type Style, size, span, table } from './termin
 const FRESH_MILLIS = 3_000;
 
 export function statusText(report: StatusReport, now: number): string {
-  const upstreams = report.upstreams.map(({ address, healthy, rttMs }) => {
+  const upstreams = report.upstreams.map(({ address, healthy, why, rttMs }) => {
     const state = healthy
       ? rttMs === undefined
         ? ''
         : ` (${span(rttMs)})`
-      : ` (${paint('not answering', 'red')})`;
+      : ` (${paint(plain(why ?? 'not answering'), 'red')})`;
     return `${address}${state}`;
   });
   const { dataplane, identity } = report;

@@ -29,6 +29,8 @@ type Usage = { inBytes: number; outBytes: number; lastUsedSeconds?: number };
 export type ViewOptions = {
   version: string;
   listen: () => string[];
+  /** Whether the name is answered without asking anybody. */
+  isSpecial: (name: Name, type: number) => boolean;
   identity: LoadedIdentity;
   dataplane: StatusReport['dataplane'];
   capture: Capture;
@@ -91,7 +93,12 @@ export class DaemonView implements ControlBackend {
       throw new RangeError(`only A and AAAA are explained, not ${typeText}`);
     }
     const name = Name.parseText(text);
-    const { capture } = this.#options;
+    const { capture, isSpecial } = this.#options;
+    if (isSpecial(name, type)) {
+      throw new RangeError(
+        `${text} is a special name (RFC 6761): it is answered at once, and nobody is asked`,
+      );
+    }
     const known = capture.journal.find(textOf(name), type);
     if (known) return explanationOf(known);
     const { story } = await capture.capture({ name, type, dnssecOk: false, checkingDisabled: false });

@@ -73,6 +73,7 @@ export function viewOf(parts: {
   return new DaemonView({
     version,
     listen: () => listensAt(stub),
+    isSpecial: (name, type) => stub.specialAnswer(name, type) !== undefined,
     identity,
     dataplane: sealing.dataplane,
     capture,

@@ -23,7 +23,7 @@ export type Symptom =
   | 'wrong-clock'
   | 'bogus';
 
-/** `text` completes "the network's resolver …" or "the network …" for a person. */
+/** `text`: what the network or its resolver does, for a person. */
 export type Diagnosis = { symptom: Symptom; text: string };
 
 /** What one server and the way to it do, from the probe over UDP (or over `tls`, `https`, `tcp` alone) and over TCP. */
@@ -66,7 +66,9 @@ const silence: Look = ({ seen, checks }, tcp, plain) => {
   if (overTcp)
     return { symptom: 'udp-filtered', text: 'UDP is filtered: DNSSEC comes through over TCP only' };
   const why = singleLine(checks.find(check => check.why !== undefined)?.why ?? 'no reason is known');
-  const text = refused ? `it cannot be reached: ${why}` : 'there is no answer';
+  const text = refused
+    ? `it cannot be reached: ${why.replace(/^cannot be reached: /, '')}`
+    : 'there is no answer';
   return { symptom: 'no-answer', text };
 };
 

@@ -236,6 +236,11 @@ export class Stub {
     }
   }
 
+  /** What is answered without asking anybody (special-names.ts); undefined where the handler answers. */
+  specialAnswer(name: Name, type: number): StubAnswer | undefined {
+    return this.#notSpecial.some(above => name.isSubdomainOf(above)) ? undefined : specialAnswer(name, type);
+  }
+
   #receive(
     bytes: Uint8Array,
     client: StubQuestion['client'],
@@ -278,8 +283,8 @@ export class Stub {
       );
       return 'answered';
     }
-    const special = specialAnswer(query.name, query.type);
-    if (special !== undefined && !this.#notSpecial.some(name => query.name.isSubdomainOf(name))) {
+    const special = this.specialAnswer(query.name, query.type);
+    if (special !== undefined) {
       this.#counters.special++;
       respond(composeResponse(query, special, sizeOf(client)));
       return 'answered';

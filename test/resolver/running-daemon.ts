@@ -12,7 +12,11 @@ import { createLogger } from '../../resolver/log.ts';
 import { machineWith } from './config/machine.ts';
 import { freePort } from './free-port.ts';
 
-export type RunningDaemon = { at: SocketAddress; counters: () => Promise<Record<string, number>> };
+export type RunningDaemon = {
+  at: SocketAddress;
+  client: ControlClient;
+  counters: () => Promise<Record<string, number>>;
+};
 
 /**
  * Nothing but `signed.example` has a trust anchor, so every other name is insecure and answered as it is.
@@ -46,8 +50,10 @@ export async function runDaemon(
     await daemon.stop('the test is over');
     rmSync(directory, { recursive: true });
   });
+  const client = new ControlClient(control);
   return {
     at: parseSocketAddress(daemon.listen[0]!, 53)!,
-    counters: async () => (await new ControlClient(control).status()).counters,
+    client,
+    counters: async () => (await client.status()).counters,
   };
 }

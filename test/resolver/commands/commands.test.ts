@@ -272,7 +272,7 @@ test('status, explain and forget over the control socket, as text and as JSON', 
   assert.ok(!status.stdout.includes('\x1b'), 'no colours and no cursor movement in a pipe');
   assert.match(
     status.stdout,
-    /^Holdfast 0\.1\.0, up .*, process 4711\nlistening {3}127\.0\.0\.1:53, \[::1\]:53\nupstream {4}192\.0\.2\.53:53 \(12 ms\), \[2001:db8::53\]:53 \(not answering\)\nnetwork {5}captive portal: log in at login\.hotel\.example; only the names .*, probed 2 s ago in 80 ms, again in 4 s\n(?: {12}.*\n){3}data plane {2}xfrm, Linux 6\.1\.0\nidentity {4}host\.example\.org\n/,
+    /^Holdfast 0\.1\.0, up .*, process 4711\nlistening {3}127\.0\.0\.1:53, \[::1\]:53\nupstream {4}192\.0\.2\.53:53 \(12 ms\), \[2001:db8::53\]:53 \(no answer\)\nnetwork {5}captive portal: log in at login\.hotel\.example; only the names .*, probed 2 s ago in 80 ms, again in 4 s\n(?: {12}.*\n){3}data plane {2}xfrm, Linux 6\.1\.0\nidentity {4}host\.example\.org\n/,
   );
   assert.match(
     status.stdout,
