@@ -56,8 +56,16 @@ const POPULAR_USES = 2;
 /** The part of its life after which a popular answer is renewed. */
 const RENEWAL_SHARE = 0.9;
 
-/** One question under way, and how many wait for it. A renewal waits for itself, so that nobody ends it by leaving. */
-type Flight = { outcome: Promise<Resolution>; waiters: number; cancel: AbortController };
+/**
+ * One question under way, and how many wait for it. A renewal waits for itself, so that nobody ends it by leaving.
+ *
+ * When it is over it holds nothing: the old tables of a Map that is filled and emptied all the time keep what was in them.
+ */
+type Flight = {
+  outcome: Promise<Resolution> | undefined;
+  waiters: number;
+  cancel: AbortController | undefined;
+};
 
 /**
  * A cache round a lookup; equal lookups in flight are one.
@@ -284,21 +292,21 @@ export class CachedResolver {
 
   #begin(key: string, name: Name, type: number, refresh: boolean): Flight {
     const cancel = new AbortController();
-    const outcome = this.#inner.lookup(name, type, { signal: cancel.signal, refresh }).then(
+    const flight: Flight = { outcome: undefined, waiters: 0, cancel };
+    flight.outcome = this.#inner.lookup(name, type, { signal: cancel.signal, refresh }).then(
       resolution => this.#settle(key, flight, resolution),
       (error: unknown) => {
-        if (this.#inFlight.get(key) === flight) this.#inFlight.delete(key);
+        this.#land(key, flight);
         throw error;
       },
     );
-    const flight: Flight = { outcome, waiters: 0, cancel };
     this.#inFlight.set(key, flight);
     return flight;
   }
 
   #stay(flight: Flight): Promise<Resolution> {
     flight.waiters++;
-    return flight.outcome;
+    return flight.outcome!;
   }
 
   #wait(flight: Flight, key: string, name: Name, type: number, signal: AbortSignal): Promise<Resolution> {
@@ -308,19 +316,26 @@ export class CachedResolver {
         this.#counters.abandoned++;
         resolve(abandoned(name, type));
         if (--flight.waiters > 0) return;
-        if (this.#inFlight.get(key) === flight) this.#inFlight.delete(key);
-        flight.cancel.abort();
+        const { cancel } = flight;
+        this.#land(key, flight);
+        cancel?.abort();
       };
       if (signal.aborted) return leave();
       signal.addEventListener('abort', leave, { once: true });
-      flight.outcome.finally(() => signal.removeEventListener('abort', leave)).then(resolve, reject);
+      flight.outcome!.finally(() => signal.removeEventListener('abort', leave)).then(resolve, reject);
     });
+  }
+
+  /** Whether it was still the one that others would have joined. */
+  #land(key: string, flight: Flight): boolean {
+    flight.outcome = undefined;
+    flight.cancel = undefined;
+    return this.#inFlight.get(key) === flight && this.#inFlight.delete(key);
   }
 
   #settle(key: string, flight: Flight, found: Resolution): Resolution {
     // Flushed while it was under way: those who wait get it, those who come later do not.
-    const current = this.#inFlight.get(key) === flight;
-    if (current) this.#inFlight.delete(key);
+    const current = this.#land(key, flight);
     if (found.transient) return found;
     if (isFailure(found)) return current ? this.#keepFailure(key, found) : found;
     return this.#keep(key, found, current);

@@ -16,15 +16,21 @@ const DEADLINE_MILLIS = 10_000;
 /** One client's question; the handle to give it up. */
 export type Waiter = { flight: Flight; sharer: string; deliver: (answer: StubAnswer) => void };
 
+/**
+ * What hangs on it is let go when it lands: when a Map grows or is tidied up, its old table, once it has grown old itself,
+ * keeps what was in it until the next full collection, and at thousands of questions a second that is most of them.
+ */
 type Flight = {
   key: string;
   /** Whose share it counts against. */
   sharer: string;
-  question: StubQuestion;
+  question: StubQuestion | undefined;
   startedAt: number;
   waiters: Set<Waiter>;
-  controller: AbortController;
+  controller: AbortController | undefined;
 };
+
+const NOBODY: Set<Waiter> = new Set();
 
 type Share = { flights: number; waiters: number };
 
@@ -93,18 +99,13 @@ export class InFlight {
     this.counters.asked++;
     share.flights++;
     const { name, type, class: rrClass, checkingDisabled } = query;
-    flight = {
-      key,
-      sharer,
-      question: { name, type, class: rrClass, dnssecOk, checkingDisabled, client },
-      startedAt: this.#now(),
-      waiters: new Set(),
-      controller: new AbortController(),
-    };
+    const question = { name, type, class: rrClass, dnssecOk, checkingDisabled, client };
+    const controller = new AbortController();
+    flight = { key, sharer, question, startedAt: this.#now(), waiters: new Set(), controller };
     this.#flights.set(key, flight);
     const waiter = { flight, sharer, deliver };
     flight.waiters.add(waiter);
-    this.#ask(flight);
+    this.#ask(flight, question, controller.signal);
     return waiter;
   }
 
@@ -115,8 +116,9 @@ export class InFlight {
     this.#release(waiter);
     if (flight.waiters.size > 0) return;
     this.counters.abandoned++;
+    const { controller } = flight;
     this.#land(flight);
-    flight.controller.abort();
+    controller?.abort();
   }
 
   /** Answers what is overdue with SERVFAIL; to be called about once a second. */
@@ -125,8 +127,9 @@ export class InFlight {
     for (const flight of this.#flights.values()) {
       if (flight.startedAt > expired) return;
       this.counters.expired++;
+      const { controller } = flight;
       this.#finish(flight, failure('no answer within 10 s'));
-      flight.controller.abort();
+      controller?.abort();
     }
   }
 
@@ -137,37 +140,40 @@ export class InFlight {
     }
   }
 
-  async #ask(flight: Flight): Promise<void> {
+  async #ask(flight: Flight, question: StubQuestion, signal: AbortSignal): Promise<void> {
     let answer: StubAnswer;
     try {
-      answer = await this.#handler(flight.question, flight.controller.signal);
+      answer = await this.#handler(question, signal);
     } catch (error) {
-      if (flight.controller.signal.aborted) return;
+      if (signal.aborted) return;
       this.counters.failed++;
-      this.#onError(error, flight.question);
+      this.#onError(error, question);
       answer = failure('internal error; the log has the details');
     }
     this.#finish(flight, answer);
   }
 
   #finish(flight: Flight, answer: StubAnswer): void {
-    if (flight.waiters.size === 0) return;
+    const { waiters, question } = flight;
+    if (waiters.size === 0) return;
     this.#land(flight);
-    for (const waiter of flight.waiters) {
+    for (const waiter of waiters) {
       this.#release(waiter);
       try {
         waiter.deliver(answer);
       } catch (error) {
         // One client's trouble; the others get their answer.
         this.counters.failed++;
-        this.#onError(error, flight.question);
+        this.#onError(error, question!);
       }
     }
-    flight.waiters.clear();
   }
 
   #land(flight: Flight): void {
     this.#flights.delete(flight.key);
+    flight.waiters = NOBODY;
+    flight.question = undefined;
+    flight.controller = undefined;
     const share = this.#shares.get(flight.sharer)!;
     share.flights--;
     this.#forgetIdle(flight.sharer, share);

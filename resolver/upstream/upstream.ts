@@ -175,7 +175,7 @@ export class Upstream {
   /**
    * Asks one question of class IN with RD, CD and DO; at most 5 s from the moment it is its turn.
    *
-   * Resolves to an answer of any RCODE but SERVFAIL, REFUSED, FORMERR, NOTIMP and BADVERS: after those, as after
+   * Resolves to an answer that says something of the name: NOERROR, NXDOMAIN or YXDOMAIN. After any other, as after
    * silence, the next server is asked, and when none is left the promise rejects with UpstreamError. Bound, so that
    * it can be handed on as a value.
    */
@@ -397,12 +397,10 @@ export class Upstream {
       const text = `rejects EDNS, without which there is no DNSSEC (${rcodeToText(rcode)})`;
       return new UpstreamError('no-edns', text);
     }
-    if (rcode === RCODE.SERVFAIL || rcode === RCODE.REFUSED) {
-      this.#counters.rejected++;
-      const code = rcode === RCODE.REFUSED ? 'refused' : 'servfail';
-      return new UpstreamError(code, `answers ${rcodeToText(rcode)}`);
-    }
-    return message;
+    if (rcode === RCODE.NOERROR || rcode === RCODE.NXDOMAIN || rcode === RCODE.YXDOMAIN) return message;
+    this.#counters.rejected++;
+    const code = rcode === RCODE.REFUSED ? 'refused' : 'servfail';
+    return new UpstreamError(code, `answers ${rcodeToText(rcode)}`);
   }
 
   readonly #noPlace = (why: 'crowded' | 'slow'): UpstreamError => {

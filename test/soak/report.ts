@@ -9,6 +9,7 @@ export type Sample = {
   descriptors: number;
   inFlight: number;
   cpuMicros: number;
+  cpuWaitMicros: number;
 };
 
 /** One line; shorter than a minute in a short soak. Latencies are of its last second. */
@@ -29,6 +30,8 @@ export type Minute = {
   inFlight: number;
   /** Of one CPU, by the daemon. */
   cpuShare: number;
+  /** Of the time, that the daemon was kept waiting for a CPU by others on this machine. */
+  cpuWaitShare: number;
   weather: string[];
 };
 
@@ -49,7 +52,7 @@ export type SoakResult = {
   recovered: number;
   quiet: { descriptorsBefore: number; descriptors: number; inFlight: Record<string, number> };
   counters: Record<string, number>;
-  daemon: { alive: boolean; end: string; cpuMicros: number };
+  daemon: { alive: boolean; end: string; cpuMicros: number; cpuWaitMicros: number };
 };
 
 /** Growth is judged when there is this much to look at. */
@@ -108,7 +111,7 @@ export function lineOf(minute: Minute): string {
     `${wrong} wrong, ${retried} asked twice, ${unanswered} unanswered`,
     `p50 ${minute.p50Millis.toFixed(2)} p99 ${minute.p99Millis.toFixed(0)} ms`,
     `${minute.residentMegabytes.toFixed(0)} MB, ${minute.descriptors} fds, ${minute.inFlight} in flight`,
-    `CPU ${percent(minute.cpuShare)}`,
+    `CPU ${percent(minute.cpuShare)}, waited for one ${percent(minute.cpuWaitShare)}`,
     minute.weather.join(' | '),
   ].join(' · ');
 }
@@ -123,7 +126,7 @@ export function soakReport(result: SoakResult, failures: string[]): string {
     `right ${load.right} (${share(load.right)}), SERVFAIL ${load.servfail} (${share(load.servfail)}), wrong ${load.wrong}`,
     `asked twice ${load.retried}, never answered ${load.unanswered}, given up by the client ${load.abandoned}, TC over UDP ${load.truncated}, unexpected ${load.unexpected}, TCP connections ended by the server with questions open ${load.dropped}`,
     `upstream: ${proxy.questions} questions, ${proxy.overTcp} TCP connections; spells of ${result.spellSeconds.toFixed(0)} s; struck: ${faults.join(', ')}`,
-    `CPU of one core: daemon ${percent(daemon.cpuMicros / 1e6 / seconds)} (${(daemon.cpuMicros / load.sent).toFixed(0)} µs a question), clients ${percent(load.cpuMicros / 1e6 / seconds)}, proxy ${percent(proxy.cpuMicros / 1e6 / seconds)}`,
+    `CPU of one core: daemon ${percent(daemon.cpuMicros / 1e6 / seconds)} (${(daemon.cpuMicros / load.sent).toFixed(0)} µs a question), clients ${percent(load.cpuMicros / 1e6 / seconds)}, proxy ${percent(proxy.cpuMicros / 1e6 / seconds)}; the daemon waited for a CPU for ${percent(daemon.cpuWaitMicros / 1e6 / seconds)} of the time`,
     `when nobody asks any more: ${quiet.descriptors} descriptors (${quiet.descriptorsBefore} before), in flight ${JSON.stringify(quiet.inFlight)}`,
     ...(seconds < JUDGED_SECONDS ? ['too short to judge growth by'] : growths(result).map(growthText)),
     ...load.examples.slice(0, 10),

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { askUntilAnswered } from '../bench/dns/ask.ts';
 import { holdfastCounters, writeHoldfastConfiguration } from '../bench/dns/contenders.ts';
-import { cpuMicros, openDescriptors, residentMegabytes } from '../bench/dns/process.ts';
+import { cpuMicros, cpuWaitMicros, openDescriptors, residentMegabytes } from '../bench/dns/process.ts';
 import { launch, type Process, startUpstream, type UpstreamWorld, tail } from '../bench/dns/upstream.ts';
 import { projectRoot } from '../lab/packages.ts';
 import { freePort } from '../resolver/free-port.ts';
@@ -17,6 +17,9 @@ import { heapAfterCollections } from './trend.ts';
 import { soakZones } from './zones.ts';
 
 export type SoakOptions = { folder: string; minutes: number; rate: number; seed: number };
+
+/** Where a line begins. */
+type Since = Pick<Sample, 'seconds' | 'cpuMicros' | 'cpuWaitMicros'> & { load: LoadReport | undefined };
 
 const SAMPLE_MILLIS = 5000;
 const QUIET_MILLIS = 20_000;
@@ -84,6 +87,7 @@ export class Soak {
         alive: this.#alive(),
         end: this.#alive() ? '' : tail(this.#daemon.log),
         cpuMicros: this.#samples.at(-1)?.cpuMicros ?? 0,
+        cpuWaitMicros: this.#samples.at(-1)?.cpuWaitMicros ?? 0,
       },
     };
   }
@@ -116,7 +120,9 @@ export class Soak {
   /** Samples until the time is over or the daemon has ended. */
   async #watch(seconds: number): Promise<void> {
     const minuteSeconds = Math.min(60, Math.max(5, seconds / 10));
-    let last = { seconds: 0, load: this.#load, cpuMicros: cpuMicros(this.#daemon.pid) };
+    const { pid } = this.#daemon;
+    const start = { cpuMicros: cpuMicros(pid), cpuWaitMicros: cpuWaitMicros(pid) };
+    let last: Since = { seconds: 0, load: this.#load, ...start };
     for (let next = SAMPLE_MILLIS; this.#elapsed() < seconds && this.#alive(); next += SAMPLE_MILLIS) {
       const wait = this.#startedAt + Math.min(next, seconds * 1000) - performance.now();
       await sleep(Math.max(0, wait));
@@ -126,7 +132,7 @@ export class Soak {
       const over = this.#elapsed() >= seconds;
       if (sample.seconds - last.seconds < minuteSeconds - 1 && !over) continue;
       this.#closeMinute(last, sample);
-      last = { seconds: sample.seconds, load: this.#load, cpuMicros: sample.cpuMicros };
+      last = { ...sample, load: this.#load };
     }
     if (this.#minutes.length === 0) throw new Error(`the daemon ended at once: ${tail(this.#daemon.log)}`);
   }
@@ -140,13 +146,11 @@ export class Soak {
       descriptors: openDescriptors(pid),
       inFlight: Object.entries(counters).reduce((sum, [name, n]) => sum + (isInFlight(name) ? n : 0), 0),
       cpuMicros: cpuMicros(pid),
+      cpuWaitMicros: cpuWaitMicros(pid),
     });
   }
 
-  #closeMinute(
-    last: { seconds: number; load: LoadReport | undefined; cpuMicros: number },
-    sample: Sample,
-  ): void {
+  #closeMinute(last: Since, sample: Sample): void {
     const load = this.#load!;
     const since = (name: 'sent' | 'right' | 'servfail' | 'wrong' | 'retried' | 'unanswered') =>
       load[name] - (last.load?.[name] ?? 0);
@@ -165,6 +169,7 @@ export class Soak {
       descriptors: sample.descriptors,
       inFlight: sample.inFlight,
       cpuShare: (sample.cpuMicros - last.cpuMicros) / 1e6 / (sample.seconds - last.seconds),
+      cpuWaitShare: (sample.cpuWaitMicros - last.cpuWaitMicros) / 1e6 / (sample.seconds - last.seconds),
       weather: this.#proxy?.weather ?? [],
     };
     this.#minutes.push(minute);

@@ -4,7 +4,7 @@ import test from 'node:test';
 import { withSection } from '../results.ts';
 import { parseDnsperf } from './dnsperf.ts';
 import { type DnsBenchResult, dnsReport, dnsSection, ratioToYardstick } from './figures.ts';
-import { parseCpuMicros } from './process.ts';
+import { parseCpuMicros, parseCpuWaitMicros } from './process.ts';
 
 /** As dnsperf 2.10 of Debian writes it with -v. */
 const output = `DNS Performance Testing Tool
@@ -42,6 +42,7 @@ test('the output of dnsperf is read whole', () => {
 test('CPU time is that of all threads, whatever the command is called', () => {
   const numbers = Array.from({ length: 20 }, (_, i) => i);
   assert.equal(parseCpuMicros(`4711 (a) b (c) S ${numbers.join(' ')}`), (10 + 11) * 10_000);
+  assert.equal(parseCpuWaitMicros('607085 2317967 2\n'), 2317.967);
 });
 
 const result: DnsBenchResult = {

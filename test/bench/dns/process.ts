@@ -15,6 +15,15 @@ export function parseCpuMicros(stat: string): number {
   return (Number(fields[11]) + Number(fields[12])) * MICROS_PER_TICK;
 }
 
+/** How long its main thread has been ready to run while others had the CPU, microseconds (`sched-stats.rst` of the kernel). */
+export function cpuWaitMicros(pid: number): number {
+  return parseCpuWaitMicros(readFileSync(`/proc/${pid}/schedstat`, 'utf8'));
+}
+
+export function parseCpuWaitMicros(schedstat: string): number {
+  return Number(schedstat.split(' ')[1]) / 1000;
+}
+
 /** Resident memory, MB (10^6 octets). */
 export function residentMegabytes(pid: number): number {
   const kilobytes = /^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1];
