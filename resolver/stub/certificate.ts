@@ -1,7 +1,7 @@
 /** The certificate shown to clients of DNS over TLS and HTTPS: two files, read again when they change. */
 import { constants, X509Certificate, createPrivateKey } from 'node:crypto';
 import { readFileSync, statSync } from 'node:fs';
-import { createSecureContext, type SecureContextOptions } from 'node:tls';
+import type { SecureContextOptions } from 'node:tls';
 import { StartupError } from '../startup-error.ts';
 
 /** How often it is looked whether the files have changed. */
@@ -87,7 +87,9 @@ function load({ certificate, key }: CertificateFiles): SecureContextOptions {
     minVersion: 'TLSv1.2',
     secureOptions: constants.SSL_OP_NO_RENEGOTIATION,
   };
-  parsed(certificate, 'certificates that OpenSSL takes', () => createSecureContext(options));
+  parsed(certificate, 'certificates that OpenSSL takes', () =>
+    process.getBuiltinModule('node:tls').createSecureContext(options),
+  );
   return options;
 }
 

@@ -1,8 +1,8 @@
 /** The stub's doors with TLS: DNS over TLS (RFC 7858) and over HTTPS (RFC 8484, HTTP/2 and HTTP/1.1). */
 import type http from 'node:http';
-import http2 from 'node:http2';
+import type http2 from 'node:http2';
 import type net from 'node:net';
-import tls from 'node:tls';
+import type tls from 'node:tls';
 import {
   type Connections,
   MAX_OUTSTANDING,
@@ -45,7 +45,7 @@ export class SecureListener {
     this.#options = options;
     // Clients that offer other protocols alone get an alert (RFC 7301 section 3.2). Neither server listens itself.
     if (kind === 'tls') {
-      this.#server = tls.createServer({ ALPNProtocols: ['dot'] });
+      this.#server = process.getBuiltinModule('node:tls').createServer({ ALPNProtocols: ['dot'] });
       this.#server.on('secureConnection', stream => {
         const place = this.#begun(stream);
         // Only from here on: a client that goes away during the handshake is to be let go at once.
@@ -90,7 +90,7 @@ export class SecureListener {
   }
 
   #httpServer(): tls.Server {
-    const server = http2.createSecureServer({
+    const server = process.getBuiltinModule('node:http2').createSecureServer({
       allowHTTP1: true,
       // Of HTTP/1.1; whole connections are idle or not by the same rule as everywhere (connections.ts).
       maxHeaderSize: MAX_HEADER_OCTETS,

@@ -63,7 +63,8 @@ export class Stub {
   readonly #inFlight: InFlight;
   readonly #connections: Connections;
   readonly #receiveTcp: Receive;
-  readonly #secure: Record<'tls' | 'https', SecureListener>;
+  /** Of the kinds that have doors: what one of them brings into memory is more than the rest of the stub. */
+  readonly #secure: Partial<Record<'tls' | 'https', SecureListener>> = {};
   readonly #secureAt: Record<'tls' | 'https', SocketAddress[]> = { tls: [], https: [] };
   readonly #kept: KeptResponses;
   readonly #udp: UdpListener[] = [];
@@ -95,10 +96,6 @@ export class Stub {
     });
     this.#connections = new Connections(now);
     this.#receiveTcp = this.#receiver('tcp');
-    this.#secure = {
-      tls: this.#secureListener('tls'),
-      https: this.#secureListener('https'),
-    };
   }
 
   /**
@@ -161,8 +158,8 @@ export class Stub {
       ...counters,
       ...this.#inFlight.counters,
       ...prefixed('tcp', this.#connections.counters),
-      ...prefixed('tls', this.#secure.tls.counters),
-      ...prefixed('https', this.#secure.https.counters),
+      ...prefixed('tls', this.#secure.tls?.counters ?? {}),
+      ...prefixed('https', this.#secure.https?.counters ?? {}),
       ...prefixed('kept', this.#kept.counters),
       inFlight: this.#inFlight.size,
       waiting: this.#inFlight.waiting,
@@ -214,7 +211,9 @@ export class Stub {
     const server = await openServer(at, false);
     this.#servers.push(server);
     this.#secureAt[kind].push({ address: at.address, port: (server.address() as net.AddressInfo).port });
-    server.on('connection', connection => this.#secure[kind].accept(connection));
+    this.#secure[kind] ??= this.#secureListener(kind);
+    const listener = this.#secure[kind];
+    server.on('connection', connection => listener.accept(connection));
   }
 
   /** Both sockets of one address. With port 0 they find a port that is free for both. */

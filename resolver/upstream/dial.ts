@@ -1,7 +1,7 @@
 /** Opening TCP and TLS connections to a server that may have several addresses. */
 import { createHash } from 'node:crypto';
 import type { Socket } from 'node:net';
-import tls from 'node:tls';
+import type tls from 'node:tls';
 import type { SocketAddress } from '../address.ts';
 import type { TlsServer, HttpsServer } from './server.ts';
 import type { UpstreamSockets } from './sockets.ts';
@@ -68,7 +68,7 @@ export class TlsDialler {
 
   #open(address: SocketAddress): ReturnType<Open> {
     const { name, pins, transport } = this.#server;
-    const socket = tls.connect({
+    const socket = process.getBuiltinModule('node:tls').connect({
       socket: this.#sockets.tcp(address),
       ALPNProtocols: [transport === 'tls' ? 'dot' : 'h2'],
       minVersion: 'TLSv1.2',
@@ -106,6 +106,7 @@ const contexts = new Map<Authorities, tls.SecureContext>();
 function contextOf(authorities: Authorities): tls.SecureContext {
   let context = contexts.get(authorities);
   if (context === undefined) {
+    const tls = process.getBuiltinModule('node:tls');
     const system = authorities === undefined ? tls.getCACertificates('system') : [authorities];
     context = tls.createSecureContext({ ca: system.length > 0 ? system : tls.getCACertificates('bundled') });
     contexts.set(authorities, context);
