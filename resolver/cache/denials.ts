@@ -78,7 +78,7 @@ export class DenialCache {
   flush(name: Name): number {
     const zone = this.above(name) as Zone | undefined;
     const items = zone?.items() ?? [];
-    for (const item of items) this.#remove(item);
+    this.#removeAll(items);
     return items.length;
   }
 
@@ -95,7 +95,7 @@ export class DenialCache {
   }
 
   #put(item: Item): void {
-    for (const other of contradicting(item)) this.#remove(other);
+    this.#removeAll(contradicting(item));
     item.list.splice(lastAtOrBefore(item.list, item.key) + 1, 0, item);
     this.#zones.set(item.zone.zone.key, item.zone);
     this.#items.add(item);
@@ -118,6 +118,18 @@ export class DenialCache {
     this.#items.add(item);
     const [rrset] = unpack(item.packed, 0);
     return { ...rrset!, ttlSeconds: item.ttlSeconds - age };
+  }
+
+  /** One NSEC may cover all that a zone has: each list is gone through once, however many go. */
+  #removeAll(items: readonly Item[]): void {
+    for (const item of items) if (this.#items.delete(item)) this.#bytes -= bytesOf(item);
+    for (const list of new Set(items.map(item => item.list))) {
+      let left = 0;
+      for (const item of list) if (this.#items.has(item)) list[left++] = item;
+      list.length = left;
+    }
+    for (const zone of new Set(items.map(item => item.zone)))
+      if (zone.isEmpty()) this.#zones.delete(zone.zone.key);
   }
 
   #remove(item: Item): void {

@@ -262,3 +262,19 @@ test('the clock counts sleep, and never goes back', () => {
   for (let i = 0; i < 100; i++) pass(1000, 1001);
   assert.equal(pass(0, 0), 173, 'clocks that drift apart are no sleep');
 });
+
+test('denials: one that covers thousands of others leaves it and nothing else of its zone', () => {
+  const { cache } = cacheAt();
+  const at = (i: number) => `n${String(i).padStart(5, '0')}.example`;
+  cache.keepDenials(name('example.net'), [nsec('a.example.net', 'b.example.net')]);
+  const other = cache.counters().denialBytes!;
+  cache.keepDenials(name('example'), [nsec('example', 'example')]);
+  const both = cache.counters().denialBytes!;
+  for (let i = 0; i < 3000; i++) cache.keepDenials(name('example'), [nsec(at(2 * i), at(2 * i + 1))]);
+  assert.equal(cache.counters().denials, 3001, 'the wide one was contradicted');
+  cache.keepDenials(name('example'), [nsec('example', 'example')]);
+  assert.deepEqual([cache.counters().denials, cache.counters().denialBytes], [2, both]);
+  cache.flush(name('www.example'));
+  assert.deepEqual([cache.counters().denials, cache.counters().denialBytes], [1, other]);
+  assert.equal(cache.denialsOf(name('example')), undefined);
+});
