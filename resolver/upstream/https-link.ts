@@ -19,12 +19,19 @@ const MEDIA_TYPE = 'application/dns-message';
 const MAX_MESSAGE = 65535;
 const IDLE_MILLIS = 30_000;
 const MAX_STREAMS = 128;
+/** A question that waited so long while nothing at all was heard: the connection is dead, not the answer slow. */
+const SILENCE_MILLIS = 1000;
+/** The same before anything was ever heard: opening it may take its time. */
+const OPENING_MILLIS = 5000;
+
+/** A client of undici, which has one connection. `waiting`: when each question was asked, the oldest first. */
+type Session = { client: Client; heardAt: number; waiting: Set<{ askedAt: number }>; over: boolean };
 
 export class HttpsLink implements Link {
   readonly #server: HttpsServer;
   readonly #context: LinkContext;
   readonly #dialler: TlsDialler;
-  #client: Client | undefined;
+  #session: Session | undefined;
 
   constructor(server: HttpsServer, context: LinkContext) {
     this.#server = server;
@@ -49,30 +56,39 @@ export class HttpsLink implements Link {
     this.#post(question, controller.signal).then(finish, (error: unknown) => finish(asUpstreamError(error)));
     return () => {
       over = true;
+      this.#leaveIfDead();
       controller.abort();
     };
   }
 
   close(): void {
-    void this.#client?.destroy().catch(() => {});
-    this.#client = undefined;
+    void this.#session?.client.destroy().catch(() => {});
+    this.#session = undefined;
   }
 
   describe(): LinkDescription {
-    return { connections: this.#client?.stats.connected ? 1 : 0 };
+    return { connections: this.#session?.client.stats.connected ? 1 : 0 };
+  }
+
+  /**
+   * A NAT that forgot the connection, or another network, swallows what is sent, and TCP finds out after many minutes.
+   * Those who wait on it may go on; who comes, or asks again, gets a new one.
+   */
+  #leaveIfDead(): void {
+    const session = this.#session;
+    const oldest = session?.waiting.values().next().value;
+    if (session === undefined || oldest === undefined) return;
+    const { heardAt } = session;
+    const patience = heardAt > Number.NEGATIVE_INFINITY ? SILENCE_MILLIS : OPENING_MILLIS;
+    if (this.#context.now() - Math.max(oldest.askedAt, heardAt) < patience) return;
+    session.over = true;
+    this.#session = undefined;
   }
 
   async #post({ name, type }: LinkQuestion, signal: AbortSignal): Promise<Message> {
     // RFC 8484 section 4.1: the ID is 0, so that caches on the way see equal questions.
     const query = composeQuery(name, type, { id: 0, padded: true });
-    const { statusCode, headers, body } = await (await this.#connected()).request({
-      method: 'POST',
-      path: this.#server.path,
-      headers: { 'content-type': MEDIA_TYPE, accept: MEDIA_TYPE },
-      body: query,
-      signal,
-    });
-    const octets = await collect(body);
+    const { statusCode, headers, octets } = await this.#request(query, signal);
     if (statusCode !== 200) throw new UpstreamError('refused', `answers HTTP status ${statusCode}`);
     const mediaType = String(headers['content-type'] ?? '')
       .replace(/\s*;.*$/s, '')
@@ -88,10 +104,32 @@ export class HttpsLink implements Link {
     return aged(message, headers.age);
   }
 
+  async #request(query: Uint8Array, signal: AbortSignal) {
+    const session = await this.#opened();
+    const asked = { askedAt: this.#context.now() };
+    session.waiting.add(asked);
+    try {
+      const { statusCode, headers, body } = await session.client.request({
+        method: 'POST',
+        path: this.#server.path,
+        headers: { 'content-type': MEDIA_TYPE, accept: MEDIA_TYPE },
+        body: query,
+        signal,
+      });
+      session.heardAt = this.#context.now();
+      return { statusCode, headers, octets: await collect(body) };
+    } finally {
+      session.waiting.delete(asked);
+      if (session.over && session.waiting.size === 0) void session.client.destroy().catch(() => {});
+    }
+  }
+
   /** undici is loaded with the first question: a daemon without such a server starts sooner and smaller without it. */
-  async #connected(): Promise<Client> {
+  async #opened(): Promise<Session> {
     const { Client } = await import('undici');
-    this.#client ??= new Client(`https://${this.#server.name}:${this.#server.port}`, {
+    this.#leaveIfDead();
+    if (this.#session !== undefined) return this.#session;
+    const client = new Client(`https://${this.#server.name}:${this.#server.port}`, {
       allowH2: true,
       pipelining: MAX_STREAMS,
       h2Options: { maxConcurrentStreams: MAX_STREAMS },
@@ -106,7 +144,8 @@ export class HttpsLink implements Link {
         );
       },
     });
-    return this.#client;
+    this.#session = { client, heardAt: Number.NEGATIVE_INFINITY, waiting: new Set(), over: false };
+    return this.#session;
   }
 }
 

@@ -97,11 +97,14 @@ export class Streams {
   #pick(): Connection | undefined {
     let best: Connection | undefined;
     for (const connection of this.#connections) {
-      if (connection.takesMore && (best === undefined || connection.outstanding < best.outstanding)) {
-        best = connection;
-      }
+      if (!connection.takesMore) continue;
+      const sooner = best === undefined || (best.isSilent && !connection.isSilent);
+      const emptier = best?.isSilent === connection.isSilent && connection.outstanding < best.outstanding;
+      if (sooner || emptier) best = connection;
     }
-    if (best !== undefined && best.outstanding < MAX_OUTSTANDING) return best;
+    // Rather a new one than one that seems to be dead.
+    const mayOpen = best?.isSilent && this.#connections.size < MAX_CONNECTIONS;
+    if (best !== undefined && best.outstanding < MAX_OUTSTANDING && !mayOpen) return best;
     if (this.#connections.size >= MAX_CONNECTIONS) {
       for (const connection of this.#connections) if (!connection.takesMore) connection.end('given up');
       if (this.#connections.size >= MAX_CONNECTIONS) return undefined;
@@ -126,6 +129,7 @@ class Connection {
   #socket: Socket | undefined;
   #stopDialling: (() => void) | undefined;
   #heardAt = Number.NEGATIVE_INFINITY;
+  #readyAt = Number.NEGATIVE_INFINITY;
   #idleMillis = IDLE_MILLIS;
   #takesMore = true;
   #ended = false;
@@ -142,6 +146,14 @@ class Connection {
 
   get hasAnswered(): boolean {
     return this.#heardAt > Number.NEGATIVE_INFINITY;
+  }
+
+  /** Open, and somebody has waited long for an answer while nothing at all came. */
+  get isSilent(): boolean {
+    const oldest: Outstanding | undefined = this.#byId.values().next().value;
+    if (oldest === undefined || this.#socket === undefined) return false;
+    const since = Math.max(oldest.askedAt, this.#heardAt, this.#readyAt);
+    return this.#config.now() - since >= SILENCE_MILLIS;
   }
 
   get takesMore(): boolean {
@@ -206,6 +218,7 @@ class Connection {
   #ready(socket: Socket): void {
     this.#stopDialling = undefined;
     this.#socket = socket;
+    this.#readyAt = this.#config.now();
     socket.setNoDelay(true);
     socket.on('data', chunk => {
       if (!this.#deframer.push(chunk, message => this.#receive(message))) this.end('its message is too long');

@@ -184,6 +184,24 @@ test('a session that the server ended is opened anew', async t => {
   assert.equal(server.opened(), 2);
 });
 
+test('on a connection that went dead without a word nothing more is asked', async t => {
+  let first: http2.Http2Session | undefined;
+  let dead = false;
+  const server = await httpsServer(t, asked => {
+    first ??= asked.stream.session;
+    if (!dead || asked.stream.session !== first) honest(asked);
+  });
+  const times = { rounds: [400, 400, 800, 1600], total: 5000 };
+  const upstream = upstreamTo(t, at(server.port), { times });
+  await upstream.exchange(QUESTION);
+  dead = true;
+  assert.equal((await upstream.exchange(QUESTION)).answer.length, 1);
+  assert.equal(server.opened(), 2);
+  await upstream.exchange(QUESTION);
+  assert.equal(server.opened(), 2, 'the new one is kept');
+  if (!first!.destroyed) await once(first!, 'close');
+});
+
 test('the name is looked up by the bootstrap alone', async t => {
   const server = await httpsServer(t, honest);
   const upstream = upstreamTo(t, `https://dns.example:${server.port}/dns-query`, {

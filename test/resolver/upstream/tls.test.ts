@@ -145,6 +145,23 @@ test('a closed connection is opened anew, its session resumed, and nobody loses 
   assert.deepEqual(server.resumed, [false, true]);
 });
 
+test('a connection that went dead without a word costs a question its patience, not its answer', async t => {
+  let first: tls.TLSSocket | undefined;
+  let dead = false;
+  const server = await tlsServer(t, NAMED, asked => {
+    first ??= asked.socket;
+    if (!dead || asked.socket !== first) honest(asked);
+  });
+  const times = { rounds: [400, 400, 800, 1600], total: 5000 };
+  const upstream = upstreamTo(t, `tls://127.0.0.1:${server.port}#dns.example`, { times });
+  await upstream.exchange(QUESTION);
+  dead = true;
+  assert.equal((await upstream.exchange(QUESTION)).answer.length, 1);
+  assert.equal(server.resumed.length, 2, 'a second connection');
+  await upstream.exchange(QUESTION);
+  assert.equal(server.resumed.length, 2, 'and no third');
+});
+
 test('a server that says it keeps no idle connection is asked nothing more on it (RFC 7828)', async t => {
   const server = await tlsServer(t, NAMED, ({ query, reply }) => {
     const opt = {
