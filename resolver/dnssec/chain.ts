@@ -40,6 +40,8 @@ const BOGUS_TTL_SECONDS = 5;
 /** Even where parents publish longer TTLs: a zone that turns to DNSSEC is seen within the hour. */
 const MAX_TTL_SECONDS = 3600;
 const MAX_KEPT = 10_000;
+/** Keys and DS together; those of ten thousand honest zones. */
+const MAX_KEPT_OCTETS = 8 << 20;
 const MAX_REPLIES = 200;
 /** Of one zone; more DS than this, or keys in more bytes, serve nobody but an attacker. */
 const MAX_DS = 16;
@@ -65,7 +67,7 @@ export class ChainOfTrust {
     this.#exchange = exchange;
     this.#now = now;
     this.#answers = answers;
-    this.#kept = new Keeper(now, MAX_KEPT, MAX_TTL_SECONDS);
+    this.#kept = new Keeper(now, MAX_KEPT, MAX_TTL_SECONDS, MAX_KEPT_OCTETS);
     this.#replies = new Keeper(now, MAX_REPLIES, BOGUS_TTL_SECONDS);
     this.setAnchors(anchors, negativeAnchors);
   }
@@ -228,7 +230,8 @@ export class ChainOfTrust {
         if (vouched.length === 0) return bogusZone(zone, ...whyNoKey(zone, all, keys.length));
         const result = await verifyRrset(rrset, zone, vouched, this.#now(), work);
         if (result.status === 'bogus') return bogusZone(zone, result.ede.code, result.ede.text);
-        return { value: { status: 'secure', zone, keys }, ttlSeconds: result.ttlSeconds };
+        const octets = octetsOf(keys.map(key => key.rdata));
+        return { value: { status: 'secure', zone, keys }, ttlSeconds: result.ttlSeconds, octets };
       },
       ede => ({ status: 'bogus', zone, ede }),
     );
@@ -292,6 +295,7 @@ export class ChainOfTrust {
       return {
         value: isCut ? { kind: 'ds', ds: rrset.rdatas } : { kind: 'notCut' },
         ttlSeconds: result.ttlSeconds,
+        octets: isCut ? octetsOf(rrset.rdatas) : 0,
       };
     }
     const era = this.#era;
@@ -336,7 +340,9 @@ export class ChainOfTrust {
     work.chainQuestion();
     try {
       const message = await this.#exchange(attempt === 0 ? { name, type } : { name, type, attempt });
-      if (message.answer.length + message.authority.length <= work.limits.records) return message;
+      // It may be kept for a while: what nobody reads is not.
+      if (message.answer.length + message.authority.length <= work.limits.records)
+        return { ...message, additional: [] };
       return {
         code: EDE.DNSSEC_BOGUS,
         text: `more than ${work.limits.records} records of the chain of trust`,
@@ -347,6 +353,10 @@ export class ChainOfTrust {
       return { code: EDE.NETWORK_ERROR, text: error instanceof Error ? error.message : String(error) };
     }
   }
+}
+
+function octetsOf(rdatas: readonly Uint8Array[]): number {
+  return rdatas.reduce((sum, rdata) => sum + rdata.length, 0);
 }
 
 function notZone(signer: Name): Trust & { status: 'bogus' } {

@@ -16,7 +16,7 @@ import { diagnose, type PlainAnswer, type Symptom } from './diagnosis.ts';
 import type { Exchange, LinkEvent, NetworkOptions } from './interfaces.ts';
 import { Path, type PathEffect, type PathEvent, type PathState, type Report } from './path.ts';
 import { checkPortal } from './portal.ts';
-import { type PortalAnswer, PortalMode } from './portal-mode.ts';
+import { leadsHere, type PortalAnswer, PortalMode } from './portal-mode.ts';
 import { type Findings, passes, probe } from './probe.ts';
 import { doingText, type NetworkStatus, networkStatus } from './status.ts';
 import { askUnprotected, lookUpUnprotected } from './unprotected.ts';
@@ -319,8 +319,11 @@ export class Network {
     }
     this.#counters.portalChecks++;
     const lookUp = async (host: string, over: AbortSignal) => {
-      const of = (type: number) =>
-        lookUpUnprotected(this.#plainServers(), Name.parseText(`${host}.`), type, this.#options, over);
+      const name = Name.parseText(`${host}.`);
+      // The network says where: not at this host's own services, and not where policy wants a seal.
+      const mayAsk = (address: string) => !leadsHere(address) && this.#options.mayBeClear(name, address);
+      const of = async (type: number) =>
+        (await lookUpUnprotected(this.#plainServers(), name, type, this.#options, over)).filter(mayAsk);
       const found = await of(TYPE.A);
       return found.length > 0 ? found : of(TYPE.AAAA);
     };

@@ -128,7 +128,7 @@ export class PortalMode {
 }
 
 /** Loopback, unspecified and multicast: no portal is there, and whoever says so wants something else. */
-function leadsHere(address: string): boolean {
+export function leadsHere(address: string): boolean {
   return isIPv4(address)
     ? /^(0|127|22[4-9]|23\d|24\d|25[0-5])\./.test(address)
     : /^(::1?$|::ffff:|ff)/i.test(address);

@@ -18,8 +18,11 @@ export type BootstrapAsk<Server> = (
   question: { name: Name; type: number },
 ) => Promise<Message>;
 
-/** So long addresses are used before they are looked up again, whatever their TTL: connections are opened seldom. */
-const KEPT_MILLIS = 60_000;
+/**
+ * So long addresses are used before they are looked up again: connections are opened seldom. A portal's address, or that
+ * of another network, must not be tried for longer when it is gone.
+ */
+const KEPT_MILLIS = 5_000;
 const MAX_ADDRESSES = 8;
 
 /** A bootstrap that asks the servers that `servers` names at the time, each until one knows an address. */

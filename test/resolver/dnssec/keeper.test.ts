@@ -34,6 +34,22 @@ test('bounded: the oldest goes first', async () => {
   );
 });
 
+test('bounded in octets: who brings large values drives out the oldest, and gets them back when forgotten', async () => {
+  const keeper = new Keeper(() => 0, 100, 60, 10);
+  const put = (key: string, octets: number) =>
+    keeper.get(key, async () => ({ value: key, ttlSeconds: 1, octets }));
+  const kept = () => ['a', 'b', 'c', 'd'].filter(key => keeper.peek(key) !== undefined).join('');
+  for (const key of ['a', 'b', 'c']) await put(key, 5);
+  assert.equal(kept(), 'bc');
+  keeper.delete('b');
+  await put('a', 5);
+  assert.equal(kept(), 'ac');
+  assert.equal(await put('d', 11), 'd', 'too large to be kept');
+  assert.equal(kept(), '');
+  await put('a', 10);
+  assert.equal(kept(), 'a');
+});
+
 test('a clock that is set back ends what was made by the wrong time', async () => {
   let now = 1_900_000_000;
   let made = 0;

@@ -1,5 +1,9 @@
 /** The rim: whom it lets ask where nothing can be validated, what it adds to refusals, which servers it takes. */
 import assert from 'node:assert/strict';
+import { createSocket } from 'node:dgram';
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import test, { type TestContext } from 'node:test';
 import type { Message } from '../../../resolver/dns/message.ts';
 import { Name } from '../../../resolver/dns/name.ts';
@@ -11,7 +15,9 @@ import { Network } from '../../../resolver/network/network.ts';
 import { UpstreamError } from '../../../resolver/upstream/error.ts';
 import { formatUpstreamServer, parseUpstreamServer } from '../../../resolver/upstream/server.ts';
 import { plainSockets } from '../../../resolver/upstream/sockets.ts';
+import { dnsPacket } from '../dns-packet.ts';
 import { until } from '../until.ts';
+import { respond } from '../upstream/fake-server.ts';
 
 const DIGEST = 'AB'.repeat(32);
 const ROOT = `. DS 1 13 2 ${DIGEST}`;
@@ -166,4 +172,41 @@ test('without a portal nothing is allowed', async t => {
   const { network } = opened(t);
   await closed(network);
   assert.throws(() => network.allow('login.hotel.example', 1000), RangeError);
+});
+
+test('the portal check asks nobody at an address where policy wants a seal, and never this host', async t => {
+  const pages = createServer((_, response) => response.end('a login page')).listen(0, '127.0.0.1');
+  const resolver = createSocket('udp4');
+  t.after(() => {
+    pages.close();
+    resolver.close();
+  });
+  resolver.on('message', (bytes, { port, address }) => {
+    const query = dnsPacket.decode(bytes);
+    const { name, type } = query.questions![0]!;
+    const data = type === 'A' ? '127.0.0.1' : '2001:db8::1';
+    resolver.send(respond(query, { answers: [{ type, name, ttl: 1, data } as never] }), port, address);
+  });
+  resolver.bind(0, '127.0.0.1');
+  await Promise.all([once(pages, 'listening'), once(resolver, 'listening')]);
+  let asked = 0;
+  pages.on('request', () => asked++);
+  const wanted: string[] = [];
+  const { network } = opened(t, {
+    choices: [parseUpstreamServer(`127.0.0.1:${resolver.address().port}`)!],
+    portal: {
+      check: {
+        url: new URL(`http://check.example:${(pages.address() as AddressInfo).port}/known`),
+        response: 'known',
+      },
+      names: [],
+    },
+    mayBeClear: (_, address) => {
+      wanted.push(address);
+      return false;
+    },
+  });
+  await until(() => wanted.length > 0);
+  await closed(network);
+  assert.deepEqual([asked, wanted[0]], [0, '2001:db8::1']);
 });

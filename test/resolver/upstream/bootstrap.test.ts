@@ -23,7 +23,7 @@ function answering(byServer: Record<string, { [type: number]: object[] } | undef
   return { asked, ask };
 }
 
-test('the first of the network’s resolvers that knows an address is believed, for a minute', async () => {
+test('the first of the network’s resolvers that knows an address is believed, for a few seconds', async () => {
   let now = 0;
   const { asked, ask } = answering({
     one: undefined,
@@ -45,7 +45,7 @@ test('the first of the network’s resolvers that knows an address is believed, 
   assert.deepEqual(asked, ['one 1', 'one 28', 'two 1', 'two 28']);
   await bootstrap('dns.example');
   assert.equal(asked.length, 4);
-  now = 60_000;
+  now = 5_000;
   await bootstrap('dns.example');
   assert.equal(asked.length, 8);
 });
