@@ -29,7 +29,8 @@ export class UpstreamError extends Error {
   readonly tried: readonly string[];
 
   constructor(code: UpstreamErrorCode, text: string, tried: readonly string[] = []) {
-    super(tried.length === 0 ? text : `${text} (${tried.join('; ')})`);
+    // A silent server was asked in each round: that is said once.
+    super(tried.length === 0 ? text : `${text} (${[...new Set(tried)].join('; ')})`);
     this.name = 'UpstreamError';
     this.code = code;
     this.text = text;
