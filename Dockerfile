@@ -19,6 +19,8 @@ COPY ike ./ike
 COPY kernel ./kernel
 COPY resolver ./resolver
 COPY LICENSE README.md ./
+# The sources are compiled now that they are here.
+RUN node deploy/install.mjs
 
 FROM debian:bookworm-slim
 COPY --from=build /opt/holdfast /opt/holdfast

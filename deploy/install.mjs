@@ -1,4 +1,5 @@
-// The package's install script: puts Node 24 where npm scripts look for it and compiles the native addon.
+// The package's install script: puts Node 24 where npm scripts look for it, compiles the native addon, and has Node
+// compile the sources, so that the first start is as quick as any.
 // It runs under whatever Node the machine has, so it is plain JavaScript without imports from the project.
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, symlinkSync } from 'node:fs';
@@ -65,6 +66,24 @@ function compileAddon(headers) {
   renameSync(fresh, target);
 }
 
+/**
+ * Fills the compile cache that `deploy/holdfast` uses. Node keeps one for each user: who starts Holdfast as another one
+ * has the first start fill his. A failure costs nothing but that, so it is no failure of the installation.
+ */
+function compileSources() {
+  const main = join(root, 'resolver', 'main.ts');
+  if (!existsSync(main)) return;
+  const daemon = ['commands/up.ts', 'daemon/daemon.ts'].map(file => join(root, 'resolver', file));
+  const loadDaemon = `for (const file of ${JSON.stringify(daemon)}) await import(file)`;
+  const env = { ...process.env, NODE_COMPILE_CACHE: join(modules, '.cache', 'holdfast') };
+  for (const words of [
+    [main, '--version'],
+    ['--input-type=module', '--eval', loadDaemon],
+  ]) {
+    spawnSync(join(modules, '.bin', 'node'), words, { env, stdio: 'ignore' });
+  }
+}
+
 const bundled = bundledNode();
 if (bundled) {
   linkNode(join('..', bundled.name, 'bin', 'node'), `v${bundled.version}`);
@@ -80,3 +99,4 @@ if (bundled) {
     'Install without --omit=optional, or install Node 24 or newer yourself.',
   );
 }
+compileSources();
