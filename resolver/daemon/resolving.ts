@@ -75,6 +75,7 @@ export function openResolving(
     negativeAnchors: configuration.negativeTrustAnchors,
     now,
     kept: rrsets,
+    sameServers: upstream.sameServers,
   });
   const cache = new CachedResolver(validator, { maxBytes: maxBytes / 4, maxStaleSeconds });
   return {

@@ -9,7 +9,7 @@ import { ChainOfTrust } from './chain.ts';
 import { MessageJudge, rank, type Step } from './judge.ts';
 import { type KeptAnswers, NOTHING_KEPT } from './kept.ts';
 import { recall } from './recall.ts';
-import { type Exchange, type Resolution, type Verdict, wasNotAsked } from './types.ts';
+import { type Exchange, type Resolution, type UpstreamQuestion, type Verdict, wasNotAsked } from './types.ts';
 import { DEFAULT_LIMITS, Ledger, type Limits, Work, WorkExceeded } from './work.ts';
 
 export type ValidatingResolverOptions = {
@@ -22,6 +22,8 @@ export type ValidatingResolverOptions = {
   /** Where judged answers are kept; without it everything is asked anew. */
   kept?: KeptAnswers;
   limits?: Partial<Limits>;
+  /** Whether who answers the one would be asked for the other too: what a message tells beyond that does not count. */
+  sameServers?: (one: UpstreamQuestion, other: UpstreamQuestion) => boolean;
 };
 
 /** `refresh`: ask upstream even for what is kept. */
@@ -37,6 +39,7 @@ export class ValidatingResolver {
   readonly #kept: KeptAnswers;
   readonly #limits: Limits;
   readonly #ledger: Ledger;
+  readonly #sameServers: (one: UpstreamQuestion, other: UpstreamQuestion) => boolean;
 
   constructor({
     exchange,
@@ -45,6 +48,7 @@ export class ValidatingResolver {
     now,
     kept = NOTHING_KEPT,
     limits,
+    sameServers = () => true,
   }: ValidatingResolverOptions) {
     this.#exchange = exchange;
     this.#chain = new ChainOfTrust(exchange, anchors, negativeAnchors, now, kept);
@@ -52,6 +56,7 @@ export class ValidatingResolver {
     this.#kept = kept;
     this.#limits = { ...DEFAULT_LIMITS, ...limits };
     this.#ledger = new Ledger(now);
+    this.#sameServers = sameServers;
   }
 
   /** Signatures checked and NSEC3 rounds hashed so far, and questions that reached a limit (work.ts). */
@@ -117,12 +122,14 @@ export class ValidatingResolver {
     const seen = new Set<string>();
     const { era } = this.#chain;
     let judge: MessageJudge | undefined;
+    let asked = progress.name;
     while (!seen.has(progress.current.key) && seen.size <= this.#limits.aliases) {
       const name = progress.current;
       seen.add(name.key);
       let step: Step | undefined;
       if (!refresh) step = await recall(this.#kept, this.#chain, name, type, this.#limits);
-      if (step === undefined && judge?.speaksOf(name, type)) {
+      const mayTell = this.#sameServers({ name: asked, type }, { name, type });
+      if (step === undefined && mayTell && judge?.speaksOf(name, type)) {
         step = await judge.judge(name, type);
         // What a message tells beyond the name it was asked for counts for others only with a signature (RFC 2181 §5.4.1).
         if (era === this.#chain.era) this.#keep(step, name, type, false);
@@ -134,6 +141,7 @@ export class ValidatingResolver {
           if (step !== undefined) break; // no second opinion: the first stands
           return progress.ended('indeterminate', message);
         }
+        asked = name;
         judge = new MessageJudge(message, this.#chain, this.#now, work);
         step = await judge.judge(name, type);
         if (era === this.#chain.era) this.#keep(step, name, type, true);

@@ -282,6 +282,10 @@ export class Upstream {
     return { ...this.#counters, inFlight: this.#turns.inFlight, waiting: this.#turns.waiting };
   }
 
+  /** Whether both questions go to the same servers. */
+  readonly sameServers = (one: UpstreamQuestion, other: UpstreamQuestion): boolean =>
+    this.#groupFor(one) === this.#groupFor(other);
+
   /** What is known about each server, for `status`: first those for everything, then those of forward zones. */
   servers(): ServerStatus[] {
     const now = this.#context.now();

@@ -210,3 +210,23 @@ test('an anchor that is revoked or no zone key vouches for nothing: bogus, not i
     assert.equal((await resolver.lookup(name('www.test'), TYPE.A)).verdict, 'bogus', `flags ${flags}`);
   }
 });
+
+test('of a name that others are asked for, nothing is believed that came along with an alias to it', async () => {
+  const asked: string[] = [];
+  const inCorp = (question: UpstreamQuestion): boolean => question.name.isSubdomainOf(name('corp.example'));
+  const resolver = new ValidatingResolver({
+    exchange: async question => {
+      asked.push(question.name.toText());
+      if (inCorp(question)) return reply(question, { answer: [record('gw.corp.example', TYPE.A, INSIDE)] });
+      return reply(question, { answer: [cname('vpn.example', 'gw.corp.example'), a('gw.corp.example')] });
+    },
+    anchors: [],
+    now: () => 1_700_000_000,
+    sameServers: (one, other) => inCorp(one) === inCorp(other),
+  });
+  const { answer } = await resolver.lookup(name('vpn.example'), TYPE.A);
+  assert.deepEqual(asked, ['vpn.example.', 'gw.corp.example.']);
+  assert.deepEqual(answer.at(-1)!.rdatas, [INSIDE]);
+});
+
+const INSIDE = Uint8Array.of(10, 0, 0, 1);
