@@ -39,6 +39,8 @@ type CutStatus =
 const BOGUS_TTL_SECONDS = 5;
 /** Even where parents publish longer TTLs: a zone that turns to DNSSEC is seen within the hour. */
 const MAX_TTL_SECONDS = 3600;
+/** While keys are bogus; everything below hangs on them, and two servers may have a bad moment at the same time. */
+const ATTEMPTS = 4;
 const MAX_KEPT = 10_000;
 /** Keys and DS together; those of ten thousand honest zones. */
 const MAX_KEPT_OCTETS = 8 << 20;
@@ -309,7 +311,7 @@ export class ChainOfTrust {
     return { value: { kind: status }, ttlSeconds: Math.max(negativeTtl(denial.rrsets), BOGUS_TTL_SECONDS) };
   }
 
-  /** Asks and judges; what is bogus or unanswered is asked once more, of another server when there is one. */
+  /** Asks and judges; what is bogus or unanswered is asked again, of another server when there is one. */
   async #retried<T extends Trust | CutStatus>(
     name: Name,
     type: number,
@@ -318,12 +320,13 @@ export class ChainOfTrust {
     failed: (ede: ExtendedError) => T,
   ): Promise<Kept<T>> {
     let result: Kept<T> | undefined;
-    for (let attempt = 0; attempt < 2; attempt++) {
+    for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
       const message = await (attempt === 0
         ? this.#reply(name, type, work)
         : this.#ask(name, type, attempt, work));
       if (!('questions' in message)) {
         result = { value: failed(message), ttlSeconds: BOGUS_TTL_SECONDS };
+        if (attempt > 0) break; // each silence takes seconds
       } else if (message.rcode !== RCODE.NOERROR && message.rcode !== RCODE.NXDOMAIN) {
         const text = `${rcodeToText(message.rcode)} for ${typeToText(type)} of ${name.toText()}`;
         const code = type === TYPE.DNSKEY ? EDE.DNSKEY_MISSING : EDE.NO_REACHABLE_AUTHORITY;

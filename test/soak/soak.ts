@@ -22,6 +22,7 @@ export type SoakOptions = { folder: string; minutes: number; rate: number; seed:
 type Since = Pick<Sample, 'seconds' | 'cpuMicros' | 'cpuWaitMicros'> & { load: LoadReport | undefined };
 
 const SAMPLE_MILLIS = 5000;
+const COUNTER_ATTEMPTS = 3;
 const QUIET_MILLIS = 20_000;
 /** Of the two servers that the daemon knows, each has a weather of its own. */
 const WAYS = 2;
@@ -176,8 +177,15 @@ export class Soak {
     this.#tell(minute);
   }
 
-  #counters(): Promise<Record<string, number>> {
-    return holdfastCounters({ folder: join(this.#options.folder, 'holdfast') });
+  /** A daemon that is very busy may let one question for its counters pass, but not several in a row. */
+  async #counters(): Promise<Record<string, number>> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await holdfastCounters({ folder: join(this.#options.folder, 'holdfast') });
+      } catch (error) {
+        if (attempt === COUNTER_ATTEMPTS) throw error;
+      }
+    }
   }
 
   #fork(script: string, args: number[]): ChildProcess {

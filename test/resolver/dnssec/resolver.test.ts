@@ -148,7 +148,7 @@ test('upstream failures are failures, never absence; lookup never rejects', asyn
   assert.equal((await broken.lookup(name('www.test'), TYPE.A)).outcome, 'failure');
 });
 
-test('what is bogus is asked for once more, of another server', async () => {
+test('what is bogus is asked for once more, of another server, and keys three times more', async () => {
   const asked: string[] = [];
   const resolver = new ValidatingResolver({
     exchange: async question => {
@@ -160,7 +160,7 @@ test('what is bogus is asked for once more, of another server', async () => {
   });
   const found = await resolver.lookup(name('www.test'), TYPE.A);
   assert.deepEqual([found.verdict, found.ede?.code], ['bogus', EDE.DNSKEY_MISSING]);
-  assert.deepEqual(asked, ['1 0', '48 0', '48 1', '1 1']);
+  assert.deepEqual(asked, ['1 0', '48 0', '48 1', '48 2', '48 3', '1 1']);
   assert.equal(found.answer.length, 1, 'what came is kept for clients that check for themselves');
 });
 
@@ -176,7 +176,7 @@ test('questions at the same time share the chain of trust', async () => {
     now: () => 1_700_000_000,
   });
   await Promise.all(['a.test', 'b.test', 'c.test'].map(text => resolver.lookup(name(text), TYPE.A)));
-  assert.equal(asked.filter(text => text === '. 48').length, 2, 'the first and its retry, for all three');
+  assert.equal(asked.filter(text => text === '. 48').length, 4, 'the first and its retries, for all three');
 });
 
 test('more records than we look at are bogus', async () => {
