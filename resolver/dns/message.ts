@@ -35,14 +35,25 @@ export type Header = {
   rcode: number;
 };
 
-/** OPT is never among `additional`: it is read into `edns`. */
+/**
+ * OPT is never among `additional`: it is read into `edns`.
+ *
+ * `unread`: so many records in answer and authority that none was read, in a message read with a bound.
+ */
 export type Message = Header & {
   questions: Question[];
   answer: ResourceRecord[];
   authority: ResourceRecord[];
   additional: ResourceRecord[];
   edns?: Edns;
+  unread?: number;
 };
+
+/**
+ * Records in answer and authority of what others answer us; a message with more costs no more than its question. Servers
+ * keep no such RRsets: BIND has 100 records of a type by default.
+ */
+export const MAX_RECORDS = 512;
 
 const HEADER_BYTES = 12;
 /** Root name, type, class, TTL, RDLENGTH. */
@@ -74,9 +85,10 @@ export function parseHeader(bytes: Uint8Array): Header | undefined {
  * Throws DnsFormatError and nothing else: structure that can not be followed, counts that the bytes can not hold,
  * bytes after the end, a second OPT, OPT outside the additional section. RDATA that does not fit its own type
  * harms only its record (`malformed`). Work is linear in the message: at most 255 bytes and 127 pointers a name,
- * and names reached by the same pointer are read once.
+ * and names reached by the same pointer are read once. With more than `maxRecords` in answer and authority only header
+ * and question are read, and `unread` says so.
  */
-export function parseMessage(bytes: Uint8Array): Message {
+export function parseMessage(bytes: Uint8Array, maxRecords: number = Number.POSITIVE_INFINITY): Message {
   const header = parseHeader(bytes);
   if (header === undefined) throw new DnsFormatError('message shorter than its header');
   const counts = [uint16(bytes, 4), uint16(bytes, 6), uint16(bytes, 8), uint16(bytes, 10)] as const;
@@ -86,6 +98,9 @@ export function parseMessage(bytes: Uint8Array): Message {
   const cursor: Cursor = { bytes, at: HEADER_BYTES, names: new Map() };
   const questions: Question[] = [];
   for (let i = 0; i < counts[0]; i++) questions.push(readQuestion(cursor));
+  const count = counts[1] + counts[2];
+  if (count > maxRecords)
+    return { ...header, questions, answer: [], authority: [], additional: [], unread: count };
   const answer = readRecords(cursor, counts[1]);
   const authority = readRecords(cursor, counts[2]);
   const all = readRecords(cursor, counts[3]);

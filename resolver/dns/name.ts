@@ -296,8 +296,15 @@ const SPECIAL = new Set([...'."\\()@;$'].map(character => character.charCodeAt(0
  * Datagrams come as Buffers, whose own slice() is a view: names and RDATA would change when the buffer is used again.
  */
 export function copyBytes(bytes: Uint8Array, start: number = 0, end: number = bytes.length): Uint8Array {
-  return new Uint8Array(bytes.subarray(start, end));
+  const size = end - start;
+  if (size > LOOPED) return new Uint8Array(bytes.subarray(start, end));
+  const copy = new Uint8Array(size);
+  for (let i = 0; i < size; i++) copy[i] = bytes[start + i]!;
+  return copy;
 }
+
+/** Up to so many bytes a loop beats the view that copying otherwise needs. */
+const LOOPED = 64;
 
 /** A copy in ASCII lower case. Length bytes are at most 63 and so never changed. */
 function lower(bytes: Uint8Array): Uint8Array {

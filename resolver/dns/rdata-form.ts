@@ -54,23 +54,24 @@ export function readRdata(message: Uint8Array, type: number, offset: number, len
     if (form !== undefined) throw new DnsFormatError('empty RDATA');
     return copyBytes(message, offset, end);
   }
-  let compressed = false;
-  const parts: Uint8Array[] = [];
+  let parts: Uint8Array[] | undefined;
   let at = offset;
+  let plainFrom = offset;
   for (const field of form) {
-    if (field === 'name' || field === 'plain') {
-      const read = field === 'name' ? Name.read(message, at, end) : Name.readUncompressed(message, at, end);
-      if (read.end - at !== read.name.wire.length) compressed = true;
-      parts.push(read.name.wire);
+    if (field === 'name') {
+      const read = Name.read(message, at, end);
+      if (read.end - at !== read.name.wire.length) {
+        parts ??= [];
+        parts.push(message.subarray(plainFrom, at), read.name.wire);
+        plainFrom = read.end;
+      }
       at = read.end;
-    } else {
-      const size = fieldSize(message, field, at, end);
-      parts.push(message.subarray(at, at + size));
-      at += size;
-    }
+    } else if (field === 'plain') at = Name.readUncompressed(message, at, end).end;
+    else at += fieldSize(message, field, at, end);
   }
   if (at !== end) throw new DnsFormatError('RDATA longer than its fields');
-  return compressed ? concat(parts) : copyBytes(message, offset, end);
+  if (parts === undefined) return copyBytes(message, offset, end);
+  return concat([...parts, message.subarray(plainFrom, end)]);
 }
 
 /** Uncompressed RDATA with the names that RFC 4034 §6.2 lists in lower case; the same array when nothing changes. */

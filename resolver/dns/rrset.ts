@@ -84,5 +84,6 @@ function isThere(gathered: Gathered, where: 'rdatas' | 'signatures', rdata: Uint
 }
 
 function keyOf(rdata: Uint8Array): string {
+  if (rdata.length <= 16) return String.fromCharCode(...rdata); // addresses, mostly: no Buffer is needed for them
   return Buffer.from(rdata.buffer, rdata.byteOffset, rdata.byteLength).toString('latin1');
 }

@@ -17,7 +17,7 @@ import { type KeptAnswers, NOTHING_KEPT } from './kept.ts';
 import { recallCut } from './recall.ts';
 import { isUsableKey, verifyRrset } from './signature.ts';
 import { type Exchange, wasNotAsked } from './types.ts';
-import type { Work } from './work.ts';
+import { recordCount, type Work } from './work.ts';
 
 /**
  * What is known of a zone, or of the zone that a name lies in. `zone` is the apex, for `insecure` and `bogus` the
@@ -344,8 +344,7 @@ export class ChainOfTrust {
     try {
       const message = await this.#exchange(attempt === 0 ? { name, type } : { name, type, attempt });
       // It may be kept for a while: what nobody reads is not.
-      if (message.answer.length + message.authority.length <= work.limits.records)
-        return { ...message, additional: [] };
+      if (recordCount(message) <= work.limits.records) return { ...message, additional: [] };
       return {
         code: EDE.DNSSEC_BOGUS,
         text: `more than ${work.limits.records} records of the chain of trust`,

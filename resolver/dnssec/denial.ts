@@ -60,7 +60,9 @@ export class Denial {
     const denial = new Denial(zone, work.limits);
     const nsec3s = new Map<string, OwnedNsec3[]>();
     const proofs = authority.filter(rrset => isProof(rrset) && rrset.name.isSubdomainOf(zone));
-    for (const rrset of proofs.slice(0, work.limits.proofs)) {
+    work.proofs(zone, proofs.length);
+    for (const rrset of proofs) {
+      if (denial.#iteratesTooOften(rrset)) continue;
       const result = await verifyRrset(rrset, zone, keys, now, work);
       if (result.status === 'bogus') {
         denial.#complaint ??= result.ede;
@@ -170,15 +172,20 @@ export class Denial {
         if (nsec3 === undefined || ownerHash === undefined) continue;
         if (nsec3.hashAlgorithm !== 1 || nsec3.flags > 1 || nsec3.nextHash.length !== ownerHash.length)
           continue;
-        if (nsec3.iterations > this.#limits.nsec3MaxIterations) {
-          const text = `${this.#zone.toText()} uses ${nsec3.iterations} NSEC3 iterations, too many to look at`;
-          this.#complaint ??= { code: EDE.UNSUPPORTED_NSEC3_ITERATIONS, text };
-          continue;
-        }
         const parameters = `${nsec3.iterations} ${Buffer.from(nsec3.salt).toString('hex')}`;
         nsec3s.set(parameters, [...(nsec3s.get(parameters) ?? []), { ownerHash, nsec3 }]);
       }
     }
+  }
+
+  /** Not worth the check of its signature. */
+  #iteratesTooOften({ type, rdatas }: Rrset): boolean {
+    if (type !== TYPE.NSEC3) return false;
+    const iterations = Math.max(...rdatas.map(rdata => parseNsec3(rdata)?.iterations ?? 0));
+    if (iterations <= this.#limits.nsec3MaxIterations) return false;
+    const text = `${this.#zone.toText()} uses ${iterations} NSEC3 iterations, too many to look at`;
+    this.#complaint ??= { code: EDE.UNSUPPORTED_NSEC3_ITERATIONS, text };
+    return true;
   }
 
   #strength(

@@ -63,8 +63,7 @@ export class MessageJudge {
 
   /** Throws WorkExceeded when the message has more records than we look at. */
   constructor(message: Message, chain: ChainOfTrust, now: () => number, work: Work) {
-    const count = message.answer.length + message.authority.length;
-    work.records(count);
+    work.records(message);
     this.#message = message;
     this.#answer = groupRrsets(message.answer);
     this.#authority = groupRrsets(message.authority);

@@ -101,8 +101,11 @@ export class ValidatingResolver {
    */
   async lookup(name: Name, type: number, options: LookupOptions = {}): Promise<Resolution> {
     const progress = new Progress(name, type);
+    const work = new Work(this.#limits, this.#ledger);
     try {
-      return await this.#follow(progress, new Work(this.#limits, this.#ledger), options);
+      const resolution = await this.#follow(progress, work, options);
+      if (resolution.verdict === 'bogus') work.wasted();
+      return resolution;
     } catch (error) {
       const text = error instanceof Error ? error.message : String(error);
       if (error instanceof WorkExceeded) return progress.ended('bogus', { code: EDE.DNSSEC_BOGUS, text });

@@ -30,7 +30,7 @@ export async function verifyRrset(
 ): Promise<SignatureResult> {
   const what = `${typeToText(rrset.type)} of ${rrset.name.toText()}`;
   const complaints: ExtendedError[] = [];
-  let records: Uint8Array[] | undefined;
+  const data = new SignedData(rrset);
   let tried = 0;
   for (const rdata of rrset.signatures) {
     const rrsig = parseRrsig(rdata);
@@ -45,16 +45,18 @@ export async function verifyRrset(
       const text = `${what}: no key of ${zone.toText()} has tag ${rrsig.keyTag} and algorithm ${rrsig.algorithm}`;
       complaints.push({ code: EDE.DNSKEY_MISSING, text });
     }
-    records ??= canonicalRecords(rrset);
-    for (const key of candidates.slice(0, work.limits.keysPerTag)) {
+    for (const key of lastGoodFirst(candidates).slice(0, work.limits.keysPerTag)) {
       if (++tried > work.limits.verificationsPerRrset) {
         return { status: 'bogus', ede: { code: EDE.DNSSEC_BOGUS, text: `${what}: too many bad signatures` } };
       }
-      const turn = work.verification(zone, key.algorithm);
+      const octets = data.of(rrsig);
+      const turn = work.verification(zone, key.algorithm, octets.length);
       if (turn !== undefined) await turn;
-      const data = signedData(rrset, rrsig, records);
-      if (verifySignature(key, data, rrsig.signature)) return good(rrset, rrsig, now);
-      work.failure();
+      if (verifySignature(key, octets, rrsig.signature)) {
+        proven.add(key);
+        return good(rrset, rrsig, now);
+      }
+      work.failure(zone, key.algorithm, octets.length);
     }
     if (candidates.length > 0) {
       complaints.push({ code: EDE.DNSSEC_BOGUS, text: `${what}: signature by key ${rrsig.keyTag} is wrong` });
@@ -117,23 +119,61 @@ function good(rrset: Rrset, rrsig: Rrsig, now: number): SignatureResult {
   return { status: 'secure', ttlSeconds, closestEncloser: rrset.name.suffix(rrsig.labels) };
 }
 
+/** Keys that some signature was good by. */
+const proven = new WeakSet<Dnskey>();
+
+/** Where tags of an honest zone collide, the key that signs is known after the first RRset, and no other fails any more. */
+function lastGoodFirst(candidates: readonly Dnskey[]): readonly Dnskey[] {
+  if (candidates.length < 2) return candidates;
+  return [...candidates].sort((a, b) => Number(proven.has(b)) - Number(proven.has(a)));
+}
+
+/** What is signed of one RRset: sorted and written once, however many signatures there are to try. */
+class SignedData {
+  readonly #rrset: Rrset;
+  #records: Uint8Array[] | undefined;
+  /** The last one made; signatures of one RRset mostly differ in their first octets alone. */
+  #made: { labels: number; ttlSeconds: number; prefixLength: number; octets: Buffer } | undefined;
+
+  constructor(rrset: Rrset) {
+    this.#rrset = rrset;
+  }
+
+  /** RFC 4034 §3.1.8.1: RRSIG RDATA without signature | RR(1) | RR(2)…; valid until the next call. */
+  of(rrsig: Rrsig): Uint8Array {
+    const { labels, originalTtlSeconds: ttlSeconds, signedPrefix } = rrsig;
+    const made = this.#made;
+    if (
+      made === undefined ||
+      made.labels !== labels ||
+      made.ttlSeconds !== ttlSeconds ||
+      made.prefixLength !== signedPrefix.length
+    ) {
+      this.#records ??= canonicalRecords(this.#rrset);
+      const octets = signedData(this.#rrset, rrsig, this.#records);
+      this.#made = { labels, ttlSeconds, prefixLength: signedPrefix.length, octets };
+      return octets;
+    }
+    made.octets.set(signedPrefix, 0);
+    return made.octets;
+  }
+}
+
 /** RDATA in canonical form and order, duplicates gone (RFC 4034 §6.2, §6.3). */
 function canonicalRecords({ type, rdatas }: Rrset): Uint8Array[] {
+  if (rdatas.length === 1) return [canonicalRdata(type, rdatas[0]!)];
   const sorted = rdatas.map(rdata => canonicalRdata(type, rdata)).sort(Buffer.compare);
   return sorted.filter((rdata, i) => i === 0 || Buffer.compare(rdata, sorted[i - 1]!) !== 0);
 }
 
-/** RFC 4034 §3.1.8.1: RRSIG RDATA without signature | RR(1) | RR(2)… */
 function signedData(
   { name, type, class: rrClass }: Rrset,
   rrsig: Rrsig,
   records: readonly Uint8Array[],
-): Uint8Array {
+): Buffer {
   const owner = signedOwner(name, rrsig).canonical().wire;
-  const size = records.reduce(
-    (sum, rdata) => sum + owner.length + 10 + rdata.length,
-    rrsig.signedPrefix.length,
-  );
+  let size = rrsig.signedPrefix.length;
+  for (const rdata of records) size += owner.length + 10 + rdata.length;
   const data = Buffer.allocUnsafe(size);
   data.set(rrsig.signedPrefix, 0);
   let at = rrsig.signedPrefix.length;

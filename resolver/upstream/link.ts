@@ -1,6 +1,6 @@
 /** The way to one server: what every transport offers to whoever chooses among servers. */
 import type { Message } from '../dns/message.ts';
-import { parseMessage } from '../dns/message.ts';
+import { MAX_RECORDS, parseMessage } from '../dns/message.ts';
 import { DnsFormatError, type Name } from '../dns/name.ts';
 import type { Bootstrap } from './bootstrap.ts';
 import type { Authorities } from './dial.ts';
@@ -81,7 +81,7 @@ export function addressesWith(context: LinkContext, server: TlsServer | HttpsSer
 /** The message, or undefined for what is none, counted. */
 export function parseCounted(octets: Uint8Array, counters: LinkCounters): Message | undefined {
   try {
-    return parseMessage(octets);
+    return parseMessage(octets, MAX_RECORDS);
   } catch (error) {
     if (!(error instanceof DnsFormatError)) throw error;
     counters.malformed++;

@@ -122,8 +122,8 @@ test('KeyTrap: 41 keys of one tag, 60 wrong signatures', async () => {
     answer: [record(www, TYPE.A, address), ...badSignatures],
   });
   assert.equal(found.verdict, 'bogus');
-  assert.match(found.ede!.text, /too many bad signatures|signatures are wrong/);
-  assert.ok(turns >= 8, `${turns} turns for others`);
+  assert.match(found.ede!.text, /too many bad signatures|too many signatures are wrong/);
+  assert.ok(turns >= 2, `${turns} turns for others`);
 });
 
 test('NSEC3: 120 labels and 150 iterations', async () => {
@@ -139,12 +139,12 @@ test('NSEC3: 120 labels and 150 iterations', async () => {
   assert.ok(turns >= 4, `${turns} turns for others`);
 });
 
-test('a hundred well-signed NSECs: no more are looked at than may be paid for', async () => {
+test('a hundred well-signed NSECs are not looked at', async () => {
   const authority = Array.from({ length: 100 }, (_, i) => {
     const owner = Name.parseText(`a${i}`);
     const nsec = Uint8Array.of(1, 0x62, 0, 0, 1, 0x40);
     return [record(owner, TYPE.NSEC, nsec), rrsig(owner, TYPE.NSEC, [nsec])];
   }).flat();
   const { found } = await cost(www, [zoneKey.rdata], { rcode: RCODE.NXDOMAIN, authority });
-  assert.deepEqual([found.verdict, found.ede?.text], ['bogus', 'too many signatures to check']);
+  assert.deepEqual([found.verdict, found.ede?.text], ['bogus', 'more than 16 denials in one answer']);
 });

@@ -179,11 +179,13 @@ test('questions at the same time share the chain of trust', async () => {
   assert.equal(asked.filter(text => text === '. 48').length, 4, 'the first and its retries, for all three');
 });
 
-test('more records than we look at are bogus', async () => {
-  const { resolver } = unsigned(() => ({ answer: Array.from({ length: 1001 }, () => a('www.test')) }));
+test('more records than we look at are bogus, read or not', async () => {
+  const { resolver } = unsigned(() => ({ answer: Array.from({ length: 513 }, () => a('www.test')) }));
   const found = await resolver.lookup(name('www.test'), TYPE.A);
   assert.deepEqual([found.verdict, found.outcome], ['bogus', 'failure']);
-  assert.match(found.ede!.text, /more than 1000 records/);
+  assert.match(found.ede!.text, /more than 512 records/);
+  const unread = unsigned(() => ({ unread: 5000 }));
+  assert.equal((await unread.resolver.lookup(name('www.test'), TYPE.A)).verdict, 'bogus');
 });
 
 test('anchors of unsupported algorithms make their zones insecure', async () => {

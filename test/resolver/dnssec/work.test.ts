@@ -22,33 +22,69 @@ function granted(ledger: Ledger, zone: Name, algorithm: number): number {
   }
 }
 
-test('slow algorithms weigh more: as many checks as the budget pays for', () => {
-  assert.equal(granted(new Ledger(() => 0), evil, P256), DEFAULT_LIMITS.verifications);
-  assert.equal(granted(new Ledger(() => 0), evil, P384), DEFAULT_LIMITS.verifications / 6);
+test('slow algorithms and long RRsets weigh more: as many checks as the budget pays for', () => {
+  assert.equal(granted(new Ledger(() => 0), evil, P256), DEFAULT_LIMITS.zoneVerifications);
+  assert.equal(granted(new Ledger(() => 0), evil, P384), DEFAULT_LIMITS.zoneVerifications / 6);
+  const work = new Work(DEFAULT_LIMITS);
+  const long = (): unknown => work.verification(evil, P256, 60_000);
+  for (let i = 0; i < DEFAULT_LIMITS.zoneVerifications / 4; i++) long();
+  assert.throws(long, WorkExceeded);
 });
 
-test('a zone that reached a limit is given little for five seconds; others as before', () => {
+test('many zones have more together than one has, but not without end', () => {
+  const work = new Work(DEFAULT_LIMITS);
+  const all = (): void => {
+    for (let zone = 0; zone < 100; zone++) work.verification(Name.parseText(`z${zone}`), P384);
+  };
+  assert.throws(all, WorkExceeded);
+});
+
+test('of failures by a slow algorithm two are all there are', () => {
+  const ledger = new Ledger(() => 0);
+  const work = new Work(DEFAULT_LIMITS, ledger);
+  for (let i = 0; i < 2; i++) work.failure(evil, P384);
+  assert.throws(() => work.failure(evil, P384), WorkExceeded);
+  assert.equal(ledger.allowance(evil.key, DEFAULT_LIMITS), DEFAULT_LIMITS.costlyVerifications);
+});
+
+test('a zone that reached a limit is given little, one that does so again nothing, for five seconds', () => {
   let now = 100;
   const ledger = new Ledger(() => now);
   granted(ledger, evil, P256);
   assert.equal(granted(ledger, evil, P256), DEFAULT_LIMITS.costlyVerifications);
+  assert.equal(granted(ledger, evil, P256), 0);
+  assert.equal(granted(ledger, bank, P256), DEFAULT_LIMITS.zoneVerifications, 'others as before');
   now += 4;
-  assert.equal(granted(ledger, evil, P256), DEFAULT_LIMITS.costlyVerifications, 'asking on prolongs it');
-  now += 5;
-  assert.equal(granted(ledger, evil, P256), DEFAULT_LIMITS.verifications);
-  assert.equal(ledger.counters().exceeded, 4);
+  assert.equal(granted(ledger, evil, P256), 0);
+  now += 2;
+  assert.equal(
+    granted(ledger, evil, P256),
+    DEFAULT_LIMITS.zoneVerifications,
+    'asking on does not prolong it',
+  );
   now -= 50;
-  assert.equal(granted(ledger, evil, P256), DEFAULT_LIMITS.verifications, 'the clock was set back');
+  assert.equal(granted(ledger, evil, P256), DEFAULT_LIMITS.zoneVerifications, 'the clock was set back');
 });
 
 test('the blame goes to the zone that took most, not to the one that an alias leads to', () => {
   const ledger = new Ledger(() => 0);
-  const work = new Work(DEFAULT_LIMITS, ledger);
+  const work = new Work({ ...DEFAULT_LIMITS, verifications: 60 }, ledger);
   for (let i = 0; i < 55; i++) work.verification(evil, P256);
   assert.throws(() => {
     for (let i = 0; i < 10; i++) work.verification(bank, P256);
   }, WorkExceeded);
-  assert.deepEqual([ledger.isCostly(evil.key), ledger.isCostly(bank.key)], [true, false]);
+  assert.equal(ledger.allowance(evil.key, DEFAULT_LIMITS), DEFAULT_LIMITS.costlyVerifications);
+  assert.equal(ledger.allowance(bank.key, DEFAULT_LIMITS), Number.POSITIVE_INFINITY);
+});
+
+test('what took much and was bogus all the same is blamed though it kept below every limit', () => {
+  const ledger = new Ledger(() => 0);
+  const work = new Work(DEFAULT_LIMITS, ledger);
+  for (let i = 0; i < 4; i++) work.verification(evil, P384);
+  work.verification(bank, P384);
+  work.wasted();
+  assert.equal(ledger.allowance(evil.key, DEFAULT_LIMITS), DEFAULT_LIMITS.costlyVerifications);
+  assert.equal(ledger.allowance(bank.key, DEFAULT_LIMITS), Number.POSITIVE_INFINITY);
 });
 
 test('hashes count for the zone too', async () => {
@@ -58,7 +94,7 @@ test('hashes count for the zone too', async () => {
     for (;;) await work.nsec3Hash(evil, 150);
   };
   await assert.rejects(flood(), /too many NSEC3 hashes/);
-  await assert.rejects(flood(), /evil\.example\. has cost too much a moment ago/);
+  for (let i = 0; i < 2; i++) await assert.rejects(flood(), /evil\.example\. has cost too much a moment ago/);
   assert.ok(
     ledger.counters().nsec3Rounds <= DEFAULT_LIMITS.nsec3Rounds + 50 * DEFAULT_LIMITS.costlyVerifications,
   );
@@ -67,13 +103,19 @@ test('hashes count for the zone too', async () => {
 test('zones that are remembered are bounded', () => {
   const ledger = new Ledger(() => 0);
   for (let i = 0; i <= 1000; i++) ledger.blame(`zone ${i}`);
-  assert.deepEqual([ledger.isCostly('zone 0'), ledger.isCostly('zone 1000')], [false, true]);
+  const isCostly = (key: string): boolean => Number.isFinite(ledger.allowance(key, DEFAULT_LIMITS));
+  assert.deepEqual([isCostly('zone 0'), isCostly('zone 1000')], [false, true]);
 });
 
 test('what took half of what there is is not tried again', () => {
-  const work = new Work(DEFAULT_LIMITS, new Ledger(() => 0));
-  for (let i = 0; i < 5; i++) work.verification(evil, P384);
+  const work = new Work(DEFAULT_LIMITS);
+  for (let i = 0; i < 6; i++) work.verification(evil, P384);
   assert.ok(work.allowsRetry);
   work.verification(evil, P384);
   assert.ok(!work.allowsRetry);
+  const failed = new Work(DEFAULT_LIMITS);
+  failed.failure(evil, P384);
+  assert.ok(failed.allowsRetry);
+  failed.failure(evil, P256);
+  assert.ok(!failed.allowsRetry);
 });
