@@ -8,6 +8,11 @@ import { withoutHints } from './hints.ts';
 import { bytesEqual, effectiveAddress } from './keys.ts';
 import type { Lease } from './lease.ts';
 
+export type CaptureQuestion = { name: Name; type: number; dnssecOk: boolean; checkingDisabled: boolean };
+
+/** An answer that rests on a seal lives no longer than this, so that the seal is looked at again. */
+export const SEALED_TTL_SECONDS = 60;
+
 export type CaptureAnswer = {
   rcode: number;
   authenticated: boolean;

@@ -5,7 +5,7 @@
  *   question ─▶ addresses ∥ IPSECKEY ─▶ verdicts ─▶ group ─▶ negotiate each address ─▶ answer
  *                     └── unvalidated answers show an address and a key ──▶ IKE_SA_INIT goes out early
  * Other questions pass with their verdict, after the doors are closed through which an address could slip past
- * (`hints.ts`). What cannot be kept private, or cannot be validated, is SERVFAIL with an Extended DNS Error that says
+ * (`side-doors.ts`). What cannot be kept private, or cannot be validated, is SERVFAIL with an Extended DNS Error that says
  * why (RFC 8914).
  */
 import { formatIpAddress, type IpAddress } from '../address.ts';
@@ -14,20 +14,19 @@ import { EDE, TYPE } from '../dns/types.ts';
 import type { Resolution } from '../dnssec/types.ts';
 import {
   type CaptureAnswer,
+  type CaptureQuestion,
   describe,
   keepOnly,
-  minimalAny,
   passed,
   refuse,
   refusedResolution,
-  strippedOfHints,
+  SEALED_TTL_SECONDS,
   withLease,
 } from './answers.ts';
 import { actionAfterFailure, actionFor, wantsKey } from './decision.ts';
 import type { GatewayRule } from './gateways.ts';
 import { type PolicyGroup, type PolicyGroups, strictest } from './groups.ts';
 import { Guards } from './guards.ts';
-import { carriesHints, type HintedTarget, hintedTargets, withoutHints } from './hints.ts';
 import type {
   Blocks,
   LocalAddresses,
@@ -39,9 +38,7 @@ import type {
 import { type AddressStory, Journal, Story } from './journal.ts';
 import {
   addressesOf,
-  bytesEqual,
   contradictionIn,
-  effectiveAddress,
   isGroupAddress,
   isHostLocal,
   type KeyFinding,
@@ -51,17 +48,13 @@ import {
 import { type Ground, giveWay, jointly, type Lease, leaseOf, SEAL_SECONDS } from './lease.ts';
 import { namesOf, textOf } from './names.ts';
 import { Peers } from './peers.ts';
+import { answerOther, type SideDoors } from './side-doors.ts';
 import { Speculations } from './speculation.ts';
 import { type StaleContext, staleInstead } from './stale.ts';
 import { sealByWays } from './ways.ts';
 
 /** More addresses than this in one RRset are not negotiated, and so not answered where privacy is asked for. */
 const MAX_ADDRESSES = 8;
-
-/** An answer that rests on a seal lives no longer than this, so that the seal is looked at again. */
-const SEALED_TTL_SECONDS = 60;
-
-export type CaptureQuestion = { name: Name; type: number; dnssecOk: boolean; checkingDisabled: boolean };
 
 export type CaptureOptions = {
   lookup: RememberingLookup;
@@ -91,6 +84,7 @@ export class Capture {
   readonly speculations: Speculations;
   readonly #options: CaptureOptions;
   readonly #staleContext: StaleContext;
+  readonly #sideDoors: SideDoors;
   /** What every answer rests on. */
   #ground: Ground = { stands: true };
 
@@ -102,6 +96,7 @@ export class Capture {
     const { lookup, sleep, gateways = [] } = options;
     const groupOf = (names: string[], address: IpAddress) => this.#groupOf(names, address);
     this.#staleContext = { lookup, sleep, gateways, groupOf, peers: this.peers, guards: this.guards };
+    this.#sideDoors = { lookup, groupOf, capture: (question, signal) => this.capture(question, signal) };
   }
 
   /** Answers a question of class IN. Never rejects for anything that came from the network. */
@@ -123,13 +118,8 @@ export class Capture {
       case TYPE.A:
       case TYPE.AAAA:
         return (await this.capture(question, signal)).answer;
-      case TYPE.ANY:
-        return this.#any(question, signal);
-      case TYPE.HTTPS:
-      case TYPE.SVCB:
-        return this.#service(question, signal);
       default:
-        return this.#passOn(question, signal);
+        return answerOther(question, this.#sideDoors, signal);
     }
   }
 
@@ -438,62 +428,6 @@ export class Capture {
 
   #staysHere(address: IpAddress): boolean {
     return isHostLocal(address) || this.#options.local.isOurs(address);
-  }
-
-  /** HTTPS and SVCB: address hints are answered only when the capture of their target would answer them too. */
-  async #service(question: CaptureQuestion, signal?: AbortSignal): Promise<CaptureAnswer> {
-    const resolution = await this.#options.lookup.lookup(question.name, question.type, signal);
-    if (resolution.outcome === 'failure' || resolution.verdict === 'bogus')
-      return refusedResolution(resolution);
-    if (!carriesHints(resolution.answer)) return withLease(passed(resolution), leaseOf(resolution));
-    const targets = hintedTargets(resolution.answer);
-    const pass = await Promise.all((targets ?? []).map(target => this.#answersAll(question, target, signal)));
-    if (targets === undefined || pass.some(({ all }) => !all)) return strippedOfHints(resolution);
-    const answer = { ...passed(resolution), ttlCapSeconds: SEALED_TTL_SECONDS };
-    return withLease(answer, jointly([leaseOf(resolution), ...pass.map(({ lease }) => lease)]));
-  }
-
-  async #answersAll(
-    question: CaptureQuestion,
-    { target, family, hints }: HintedTarget,
-    signal: AbortSignal | undefined,
-  ): Promise<{ all: boolean; lease: Lease | undefined }> {
-    const type = family === 4 ? TYPE.A : TYPE.AAAA;
-    const { answer, story } = await this.capture({ ...question, name: target, type }, signal);
-    const answered = story.addresses.filter(a => a.answered).map(a => a.address.bytes);
-    const all = hints.every(hint => {
-      const address = effectiveAddress(hint);
-      return address !== undefined && answered.some(other => bytesEqual(other, address.bytes));
-    });
-    return { all, lease: answer.lease };
-  }
-
-  /** ANY carries no address past the capture (RFC 8482 §4.1: a subset will do), except where no key is asked for. */
-  async #any(question: CaptureQuestion, signal?: AbortSignal): Promise<CaptureAnswer> {
-    const resolution = await this.#options.lookup.lookup(question.name, question.type, signal);
-    if (resolution.outcome === 'failure' || resolution.verdict === 'bogus')
-      return refusedResolution(resolution);
-    const names = namesOf(question.name, resolution);
-    const mayPass = (address: IpAddress | undefined) =>
-      address !== undefined && actionFor(this.#groupOf(names, address), 'unknown') === 'clear';
-    const answer = withoutHints(
-      resolution.answer.filter(
-        ({ type, rdatas }) =>
-          (type !== TYPE.A && type !== TYPE.AAAA) || rdatas.every(rdata => mayPass(effectiveAddress(rdata))),
-      ),
-    );
-    if (answer.length === 0 && resolution.answer.length > 0) return minimalAny(question.name);
-    const whole = answer.length === resolution.answer.length && !carriesHints(resolution.answer);
-    const some = whole ? passed(resolution) : { ...passed(resolution), authenticated: false, answer };
-    return withLease(some, leaseOf(resolution));
-  }
-
-  async #passOn(question: CaptureQuestion, signal?: AbortSignal): Promise<CaptureAnswer> {
-    const resolution = await this.#options.lookup.lookup(question.name, question.type, signal);
-    if (resolution.outcome === 'failure') return refusedResolution(resolution);
-    // A client that checks for itself gets what the upstream said (RFC 4035 §3.2.2); addresses never go this way.
-    if (resolution.verdict === 'bogus' && !question.checkingDisabled) return refusedResolution(resolution);
-    return withLease(passed(resolution), leaseOf(resolution));
   }
 }
 

@@ -9,8 +9,8 @@ import type { Peers, Sealing } from '../../../resolver/capture/peers.ts';
 import { sealByWays } from '../../../resolver/capture/ways.ts';
 import type { IpseckeyGateway } from '../../../resolver/dns/ipseckey.ts';
 import { Name } from '../../../resolver/dns/name.ts';
-import { RCODE, TYPE } from '../../../resolver/dns/types.ts';
-import { keyNumber, World, type Zone } from './world.ts';
+import { TYPE } from '../../../resolver/dns/types.ts';
+import { keyNumber, type Outcome, outcomeOf, World, type Zone } from './world.ts';
 
 const K1 = keyNumber(1);
 const K2 = keyNumber(2);
@@ -171,13 +171,6 @@ describe('a foreign gateway', () => {
     assert.notEqual(fingerprintOf(K1), fingerprintOf(K2));
   });
 });
-
-type Outcome = Awaited<ReturnType<World['ask']>>;
-
-function outcomeOf({ answer, story }: Outcome): string {
-  if (answer.rcode === RCODE.SERVFAIL) return 'refuse';
-  return story.assurance() === 'authenticated' ? 'sealed' : 'clear';
-}
 
 /** The bank's host is behind GATE, and its reverse zone says so. */
 describe('a name whose address is behind a gateway', () => {

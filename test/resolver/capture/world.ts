@@ -283,3 +283,20 @@ function weakest(a: Verdict, b: Verdict): Verdict {
 export async function settle(): Promise<void> {
   for (let i = 0; i < 20; i++) await Promise.resolve();
 }
+
+/** A question's answer, with its story. */
+export type Outcome = Awaited<ReturnType<World['ask']>>;
+
+/** What became of it: `refuse`, `sealed` or `clear`. */
+export function outcomeOf({ answer, story }: Outcome): string {
+  if (answer.rcode === RCODE.SERVFAIL) return 'refuse';
+  return story.assurance() === 'authenticated' ? 'sealed' : 'clear';
+}
+
+export function addressesIn({ answer }: Outcome): string[] {
+  return answer.answer
+    .filter(rrset => rrset.type === TYPE.A || rrset.type === TYPE.AAAA)
+    .flatMap(rrset =>
+      rrset.rdatas.map(bytes => formatIpAddress({ family: bytes.length === 4 ? 4 : 6, bytes })),
+    );
+}
