@@ -48,8 +48,8 @@ export type SoakResult = {
   heap: Point[];
   load: LoadReport;
   proxy: ProxyReport;
-  /** Share of SERVFAIL in the last, calm line. */
-  recovered: number;
+  /** Share of SERVFAIL in the calm at the end, and how long after the last fault. */
+  recovered: { servfail: number; afterSeconds: number };
   quiet: { descriptorsBefore: number; descriptors: number; inFlight: Record<string, number> };
   counters: Record<string, number>;
   daemon: { alive: boolean; end: string; cpuMicros: number; cpuWaitMicros: number };
@@ -63,7 +63,7 @@ const DESCRIPTOR_TOLERANCE = 16;
 /** Sockets that are kept for the next question. */
 const KEPT_DESCRIPTORS = 64;
 const UNANSWERED_SHARE = 1 / 10_000;
-const RECOVERED_SERVFAIL_SHARE = 0.02;
+export const RECOVERED_SERVFAIL_SHARE = 1 / 500;
 
 /** What went wrong, each in a sentence; empty when all is well. */
 export function judge(result: SoakResult): string[] {
@@ -75,7 +75,10 @@ export function judge(result: SoakResult): string[] {
   fail(load.right === 0, 'no answer was right');
   const share = load.unanswered / Math.max(1, load.sent);
   fail(share > UNANSWERED_SHARE, `${load.unanswered} questions were never answered`);
-  fail(recovered > RECOVERED_SERVFAIL_SHARE, `${percent(recovered)} SERVFAIL in the calm at the end`);
+  fail(
+    recovered.servfail > RECOVERED_SERVFAIL_SHARE,
+    `${percent(recovered.servfail)} SERVFAIL in the calm at the end`,
+  );
   for (const [name, count] of Object.entries(quiet.inFlight))
     fail(count > 0 && name.endsWith('inFlight'), `${name} is ${count} when nobody asks`);
   const left = quiet.descriptors - quiet.descriptorsBefore;
@@ -127,6 +130,7 @@ export function soakReport(result: SoakResult, failures: string[]): string {
     `asked twice ${load.retried}, never answered ${load.unanswered}, given up by the client ${load.abandoned}, TC over UDP ${load.truncated}, unexpected ${load.unexpected}, TCP connections ended by the server with questions open ${load.dropped}`,
     `upstream: ${proxy.questions} questions, ${proxy.overTcp} TCP connections; spells of ${result.spellSeconds.toFixed(0)} s; struck: ${faults.join(', ')}`,
     `CPU of one core: daemon ${percent(daemon.cpuMicros / 1e6 / seconds)} (${(daemon.cpuMicros / load.sent).toFixed(0)} µs a question), clients ${percent(load.cpuMicros / 1e6 / seconds)}, proxy ${percent(proxy.cpuMicros / 1e6 / seconds)}; the daemon waited for a CPU for ${percent(daemon.cpuWaitMicros / 1e6 / seconds)} of the time`,
+    `${percent(result.recovered.servfail)} SERVFAIL in the calm at the end, ${result.recovered.afterSeconds.toFixed(0)} s after the last fault`,
     `when nobody asks any more: ${quiet.descriptors} descriptors (${quiet.descriptorsBefore} before), in flight ${JSON.stringify(quiet.inFlight)}`,
     ...(seconds < JUDGED_SECONDS ? ['too short to judge growth by'] : growths(result).map(growthText)),
     ...load.examples.slice(0, 10),

@@ -12,7 +12,7 @@ import { projectRoot } from '../lab/packages.ts';
 import { freePort } from '../resolver/free-port.ts';
 import type { LoadReport } from './load.ts';
 import type { ProxyReport } from './proxy.ts';
-import type { Minute, Sample, SoakResult } from './report.ts';
+import { type Minute, RECOVERED_SERVFAIL_SHARE, type Sample, type SoakResult } from './report.ts';
 import { heapAfterCollections } from './trend.ts';
 import { soakZones } from './zones.ts';
 
@@ -22,6 +22,8 @@ export type SoakOptions = { folder: string; minutes: number; rate: number; seed:
 type Since = Pick<Sample, 'seconds' | 'cpuMicros' | 'cpuWaitMicros'> & { load: LoadReport | undefined };
 
 const SAMPLE_MILLIS = 5000;
+/** So long after the end it may take until all is well again. */
+const PATIENCE_SECONDS = 60;
 const COUNTER_ATTEMPTS = 3;
 const QUIET_MILLIS = 20_000;
 /** Of the two servers that the daemon knows, each has a weather of its own. */
@@ -36,6 +38,8 @@ export class Soak {
   #upstream: UpstreamWorld | undefined;
   #daemon!: Process;
   #load: LoadReport | undefined;
+  /** As it was when all had been calm for a moment. */
+  #calm: LoadReport | undefined;
   #proxy: ProxyReport | undefined;
   #startedAt = 0;
 
@@ -64,12 +68,14 @@ export class Soak {
     const load = this.#fork('load.ts', [port, rate, seed]);
     load.on('message', report => {
       this.#load = report as LoadReport;
+      // What failed a moment ago is remembered for five seconds (RFC 9520 section 3.2).
+      if (this.#elapsed() >= calmFrom + 5) this.#calm ??= this.#load;
     });
     await this.#watch(seconds);
+    const recovered = await this.#recover(calmFrom);
     const loaded = this.#elapsed();
     load.send('stop');
     while (this.#load?.done !== true && this.#alive()) await sleep(500);
-    const recovered = this.#minutes.at(-1)!;
     if (this.#alive()) await sleep(Math.min(QUIET_MILLIS, seconds * 200));
     const counters = this.#alive() ? await this.#counters() : {};
     const inFlight = Object.fromEntries(Object.entries(counters).filter(([name]) => isInFlight(name)));
@@ -81,7 +87,7 @@ export class Soak {
       heap: heapAfterCollections(this.#read('stdout')),
       load: this.#load!,
       proxy: this.#proxy!,
-      recovered: recovered.servfail / Math.max(1, recovered.answered),
+      recovered,
       quiet: { descriptorsBefore: before, descriptors: this.#descriptors(), inFlight },
       counters,
       daemon: {
@@ -136,6 +142,21 @@ export class Soak {
       last = { ...sample, load: this.#load };
     }
     if (this.#minutes.length === 0) throw new Error(`the daemon ended at once: ${tail(this.#daemon.log)}`);
+  }
+
+  /** The load goes on until all is well again, at most a minute longer: on a busy machine that takes its time. */
+  async #recover(calmFrom: number): Promise<{ servfail: number; afterSeconds: number }> {
+    const longest = this.#elapsed() + PATIENCE_SECONDS;
+    let since = this.#calm;
+    for (;;) {
+      const share = since === undefined ? 1 : servfailShare(since, this.#load!);
+      const afterSeconds = this.#elapsed() - calmFrom;
+      const well = share <= RECOVERED_SERVFAIL_SHARE;
+      if (well || this.#elapsed() >= longest || !this.#alive()) return { servfail: share, afterSeconds };
+      since = this.#load;
+      await sleep(SAMPLE_MILLIS);
+      if (this.#alive()) await this.#sample();
+    }
   }
 
   async #sample(): Promise<void> {
@@ -210,6 +231,12 @@ export class Soak {
   #read(name: string): string {
     return readFileSync(join(this.#options.folder, 'holdfast', name), 'utf8');
   }
+}
+
+/** Of the answers between two reports; all, where there was none. */
+function servfailShare(from: LoadReport, to: LoadReport): number {
+  const answered = to.right - from.right + to.wrong - from.wrong + to.servfail - from.servfail;
+  return answered === 0 ? 1 : (to.servfail - from.servfail) / answered;
 }
 
 /** Counters of what is under way now; all others only grow. */
