@@ -235,6 +235,19 @@ test('new servers take over what is in flight; the old ones are closed', async t
   assert.equal((await upstream.exchange(QUESTION)).answer.length, 1);
 });
 
+test('the same servers, named again, leave what is in flight as it is', async t => {
+  const held: Asked[] = [];
+  const { upstream, server } = await setUp(t, asked => void held.push(asked), {
+    times: { rounds: [60_000], total: 60_000 },
+  });
+  const pending = upstream.exchange(QUESTION);
+  await until(() => held.length === 1);
+  upstream.setServers([plain(server)]);
+  honest(held[0]!);
+  assert.equal((await pending).answer.length, 1);
+  assert.equal(server.asked.length, 1, 'and it is not asked anew');
+});
+
 test('asking one server shows what it says: truncation, errors, silence', async t => {
   const { upstream, server } = await setUp(t, (asked, { asked: all }) => {
     if (asked.transport === 'tcp') return honest(asked);
