@@ -156,9 +156,11 @@ class Zone implements ZoneDenials {
     return this.soas[0] && this.#use(this.soas[0]);
   }
 
-  nsecBefore(name: Name): Rrset | undefined {
-    const item = this.#nsecs[lastAtOrBefore(this.#nsecs, orderKey(name))];
-    return item && this.#use(item);
+  nsecFor(name: Name): Rrset | undefined {
+    const key = orderKey(name);
+    const item = this.#nsecs[lastAtOrBefore(this.#nsecs, key)];
+    if (item === undefined || (item.key !== key && !isBetween(item.key, key, item.next))) return undefined;
+    return this.#use(item);
   }
 
   get nsec3Chains(): readonly Nsec3Denials[] {

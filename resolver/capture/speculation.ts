@@ -95,10 +95,12 @@ export class Speculations {
 
   #begin(watch: Watch): void {
     for (const address of watch.addresses) {
+      // First, for most names have no key, and what follows asks the kernel for a route.
+      if (!watch.gateways.some(gateway => maySpeakFor(gateway, address))) continue;
       const text = formatIpAddress(address);
       if (watch.begun.has(text) || this.#open >= MAX_OPEN) continue;
       if (isHostLocal(address) || isGroupAddress(address) || !watch.wanted(address)) continue;
-      if (!watch.gateways.some(gateway => maySpeakFor(gateway, address)) || !this.#cooled(text)) continue;
+      if (!this.#cooled(text)) continue;
       watch.begun.set(text, this.#negotiator.begin(address));
       this.#open++;
     }

@@ -79,12 +79,30 @@ export function keyTag(dnskeyRdata: Uint8Array): number {
 }
 
 export function parseRrsig(rdata: Uint8Array): Rrsig | undefined {
+  for (const { rdata: other, rrsig } of lately) if (other === rdata) return rrsig;
+  const rrsig = readRrsig(rdata);
+  lately[next] = { rdata, rrsig };
+  next = (next + 1) % LATELY;
+  return rrsig;
+}
+
+/** One signature is looked at several times while its message is judged, for its signer, its time, to be verified. */
+const LATELY = 8;
+const lately: { rdata: Uint8Array; rrsig: Rrsig | undefined }[] = [];
+let next = 0;
+
+function readRrsig(rdata: Uint8Array): Rrsig | undefined {
   if (rdata.length < 20) return undefined;
   const read = attempt(() => Name.readUncompressed(rdata, 18, rdata.length));
   if (read === undefined || read.end >= rdata.length) return undefined;
+  const { name: signer, end } = read;
+  const lower = signer.canonical();
+  let signedPrefix = rdata.subarray(0, end);
+  if (lower !== signer) {
+    signedPrefix = copyBytes(signedPrefix);
+    signedPrefix.set(lower.wire, 18);
+  }
   const view = viewOf(rdata);
-  const signedPrefix = copyBytes(rdata, 0, read.end);
-  signedPrefix.set(read.name.canonical().wire, 18);
   return {
     typeCovered: view.getUint16(0),
     algorithm: rdata[2]!,
@@ -93,8 +111,8 @@ export function parseRrsig(rdata: Uint8Array): Rrsig | undefined {
     expiration: view.getUint32(8),
     inception: view.getUint32(12),
     keyTag: view.getUint16(16),
-    signer: read.name,
-    signature: rdata.subarray(read.end),
+    signer,
+    signature: rdata.subarray(end),
     signedPrefix,
   };
 }

@@ -147,7 +147,7 @@ export class Denial {
   }
 
   #recallNsec(kept: ZoneDenials, name: Name): void {
-    const rrset = kept.nsecBefore(name);
+    const rrset = kept.nsecFor(name);
     const nsec = rrset && parseNsec(rrset.rdatas[0]!);
     if (nsec === undefined || !nsecSpeaksOf({ owner: rrset!.name, nsec }, name, this.#zone)) return;
     if (this.#take(rrset!)) this.#nsecs.push({ owner: rrset!.name, nsec });

@@ -25,8 +25,8 @@ export interface ZoneDenials {
   readonly zone: Name;
   /** What a negative answer needs to say for how long it holds (RFC 2308 §5). */
   soa(): Rrset | undefined;
-  /** The NSEC whose owner is `name` or the closest before it in canonical order. */
-  nsecBefore(name: Name): Rrset | undefined;
+  /** The NSEC that stands at `name`, or says that nothing does. */
+  nsecFor(name: Name): Rrset | undefined;
   readonly nsec3Chains: readonly Nsec3Denials[];
 }
 

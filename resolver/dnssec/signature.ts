@@ -50,10 +50,12 @@ export async function verifyRrset(
         return { status: 'bogus', ede: { code: EDE.DNSSEC_BOGUS, text: `${what}: too many bad signatures` } };
       }
       const octets = data.of(rrsig);
+      if (work.verified.has(key, octets, rrsig.signature)) return good(rrset, rrsig, now);
       const turn = work.verification(zone, key.algorithm, octets.length);
       if (turn !== undefined) await turn;
       if (verifySignature(key, octets, rrsig.signature)) {
         proven.add(key);
+        work.verified.keep(rrset.type, key, octets, rrsig.signature);
         return good(rrset, rrsig, now);
       }
       work.failure(zone, key.algorithm, octets.length);

@@ -6,6 +6,7 @@
 import { MAX_RECORDS, type Message } from '../dns/message.ts';
 import type { Name } from '../dns/name.ts';
 import { Slices } from './slices.ts';
+import { VerifiedProofs } from './verified.ts';
 
 export type Limits = {
   /** Signature checks for one RRset; an honest one needs one or two. */
@@ -80,6 +81,8 @@ export class Ledger {
   readonly #now: () => number;
   readonly #costlyZones = new Map<string, { until: number; again: boolean }>();
   readonly #counters = { verifications: 0, failures: 0, nsec3Rounds: 0, exceeded: 0 };
+  /** What need not be verified again. */
+  readonly verified: VerifiedProofs = new VerifiedProofs();
 
   /** `now` in seconds. */
   constructor(now: () => number) {
@@ -135,6 +138,10 @@ export class Work {
   constructor(limits: Limits, ledger: Ledger = new Ledger(() => 0)) {
     this.limits = limits;
     this.#ledger = ledger;
+  }
+
+  get verified(): VerifiedProofs {
+    return this.#ledger.verified;
   }
 
   /** Whether what was bogus may be asked for and judged again: not when that took half of all there is. */

@@ -158,7 +158,7 @@ test('forgetting one name takes all its types and the denials of its zone, and n
   assert.ok(cache.denialsAbove(name('b.test')));
 });
 
-test('denials: the closest before a name, in canonical order, of the deepest zone', () => {
+test('denials: the one that speaks of a name, in canonical order, of the deepest zone', () => {
   const { cache } = cacheAt();
   const zone = name('example');
   cache.keepDenials(
@@ -168,11 +168,12 @@ test('denials: the closest before a name, in canonical order, of the deepest zon
   cache.keepDenials(zone, [nsec('b.example', 'c.example'), nsec('m.example', 'z.m.example')]);
   cache.keepDenials(name('child.example'), [nsec('child.example', 'a.child.example')]);
   const before = (text: string): string | undefined =>
-    cache.denialsAbove(name(text))?.nsecBefore(name(text))?.name.toText();
+    cache.denialsAbove(name(text))?.nsecFor(name(text))?.name.toText();
   assert.equal(before('bb.example'), 'b.example.');
   assert.equal(before('M.example'), 'm.example.');
   assert.equal(before('a.m.example'), 'm.example.');
-  assert.equal(before('zz.child.example'), 'child.example.');
+  assert.equal(before('0.child.example'), 'child.example.');
+  assert.equal(before('zz.child.example'), undefined, 'beyond what is known');
   assert.equal(before('example'), undefined);
   assert.equal(before('www.test'), undefined);
 });
@@ -197,7 +198,7 @@ test('denials: a new one drives out those it contradicts', () => {
   const { cache } = cacheAt();
   const zone = name('example');
   const before = (text: string): string | undefined =>
-    cache.denialsOf(zone)?.nsecBefore(name(text))?.name.toText();
+    cache.denialsOf(zone)?.nsecFor(name(text))?.name.toText();
   cache.keepDenials(zone, [nsec('a.example', 'c.example'), nsec('c.example', 'e.example')]);
   cache.keepDenials(zone, [nsec('b.example', 'c.example')]); // b is there now: a → c is out of date
   assert.equal(before('aa.example'), undefined);
@@ -206,7 +207,7 @@ test('denials: a new one drives out those it contradicts', () => {
   assert.equal(before('cc.example'), 'b.example.');
   cache.keepDenials(zone, [nsec('x.example', 'example'), nsec('y.example', 'z.example')]);
   assert.equal(before('yy.example'), 'y.example.');
-  assert.equal(before('xx.example'), 'b.example.', 'the last one of the zone was contradicted');
+  assert.equal(before('xx.example'), undefined, 'the last one of the zone was contradicted');
 });
 
 test('denials: SOA and its minimum bound all that came with it (RFC 9077); octets are bounded', () => {
@@ -214,9 +215,9 @@ test('denials: SOA and its minimum bound all that came with it (RFC 9077); octet
   const zone = name('example');
   cache.keepDenials(zone, [soa('example', 900, 30), nsec('a.example', 'b.example', 3600)]);
   pass(29);
-  assert.equal(cache.denialsOf(zone)!.nsecBefore(name('aa.example'))!.ttlSeconds, 1);
+  assert.equal(cache.denialsOf(zone)!.nsecFor(name('aa.example'))!.ttlSeconds, 1);
   pass(1);
-  assert.equal(cache.denialsOf(zone)!.nsecBefore(name('aa.example')), undefined);
+  assert.equal(cache.denialsOf(zone)!.nsecFor(name('aa.example')), undefined);
   for (let i = 100; i < 150; i++) cache.keepDenials(zone, [nsec(`a${i}.example`, `a${i + 1}.example`)]);
   const { denials, denialBytes, denialsEvicted } = cache.counters() as Record<string, number>;
   assert.ok(denialBytes! <= 3000 && denials! > 3 && denialsEvicted! > 0, JSON.stringify(cache.counters()));
