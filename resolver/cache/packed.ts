@@ -7,19 +7,33 @@ import { CLASS } from '../dns/types.ts';
  * The RRsets in one latin1 string; class IN is understood.
  *
  * Each: length of the owner's wire form, owner, type (2), TTL (4), number of RDATAs (2) and of signatures (2), then each
- * of them after its length (2). `withoutOwner`: the length is 0 and the owner is given when unpacked.
+ * of them after its length (2).
  */
-export function pack(rrsets: readonly Rrset[], withoutOwner: boolean = false): string {
+export function pack(rrsets: readonly Rrset[]): string {
+  const octets = packOctets(rrsets);
+  return octets.toString('latin1', 0, octets.length);
+}
+
+/**
+ * The same as octets, good until the next RRsets are packed.
+ *
+ * `withoutOwner`, one of them: the length of its owner is 0, and who unpacks it gives the owner.
+ */
+export function packOctets(
+  rrsets: readonly Rrset[],
+  { withoutOwner }: { withoutOwner?: Rrset } = {},
+): Buffer {
   let size = 0;
   for (const { name, rdatas, signatures } of rrsets) {
-    size += 11 + (withoutOwner ? 0 : name.wire.length);
+    size += 11 + name.wire.length;
     for (const rdata of rdatas) size += 2 + rdata.length;
     for (const rdata of signatures) size += 2 + rdata.length;
   }
   const bytes = size <= scratch.length ? scratch : Buffer.allocUnsafe(size);
   let at = 0;
-  for (const { name, type, ttlSeconds, rdatas, signatures } of rrsets) {
-    const owner = withoutOwner ? NO_OWNER : name.wire;
+  for (const rrset of rrsets) {
+    const { name, type, ttlSeconds, rdatas, signatures } = rrset;
+    const owner = rrset === withoutOwner ? NO_OWNER : name.wire;
     bytes[at++] = owner.length;
     bytes.set(owner, at);
     at = bytes.writeUInt16BE(type, at + owner.length);
@@ -29,14 +43,12 @@ export function pack(rrsets: readonly Rrset[], withoutOwner: boolean = false): s
     for (const rdata of rdatas) at = writeRdata(bytes, at, rdata);
     for (const rdata of signatures) at = writeRdata(bytes, at, rdata);
   }
-  return bytes.toString('latin1', 0, at);
+  return bytes.subarray(0, at);
 }
 
 /** The RRsets of `pack`, `ageSeconds` later. Their RDATA are views of one buffer of their own. */
-export function unpack(text: string, ageSeconds: number, owner?: Name): Rrset[] {
-  const buffer = Buffer.allocUnsafeSlow(text.length);
-  buffer.write(text, 'latin1');
-  const bytes = new Uint8Array(buffer.buffer, 0, text.length);
+export function unpack(packed: string | Uint8Array, ageSeconds: number, owner?: Name): Rrset[] {
+  const bytes = typeof packed === 'string' ? octetsOf(packed) : new Uint8Array(packed);
   const rrsets: Rrset[] = [];
   const uint16 = (): number => {
     at += 2;
@@ -60,6 +72,12 @@ export function unpack(text: string, ageSeconds: number, owner?: Name): Rrset[] 
     rrsets.push({ name, type, class: CLASS.IN, ttlSeconds, rdatas, signatures });
   }
   return rrsets;
+}
+
+function octetsOf(text: string): Uint8Array {
+  const buffer = Buffer.allocUnsafeSlow(text.length);
+  buffer.write(text, 'latin1');
+  return new Uint8Array(buffer.buffer, 0, text.length);
 }
 
 const NO_OWNER = new Uint8Array(0);
