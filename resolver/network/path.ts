@@ -10,7 +10,7 @@
  * No state lets an unvalidated answer pass for a validated one: the states differ in whom is asked and in what is said.
  */
 import { formatUpstreamServer, type UpstreamServer } from '../upstream/server.ts';
-import type { Diagnosis } from './diagnosis.ts';
+import type { Diagnosis, Symptom } from './diagnosis.ts';
 
 /** The report on one way: a server over its transport. `passed`: checks that came through, of `checks`. */
 export type Report = {
@@ -70,8 +70,11 @@ const PORTAL_MILLIS = 300_000;
 /** A path that was good is probed again on doubt, but not more often than this; doubled for each doubt that was wrong. */
 const DOUBT_MILLIS = 30_000;
 const DOUBT_AT_MOST_MILLIS = 600_000;
-/** A path that was not good is doubted sooner. */
+/** A path that was not good is doubted sooner, and one where a server is missing: it may be back. */
 const DOUBT_SOON_MILLIS = 1000;
+const DOUBT_MISSING_MILLIS = 5000;
+/** Who says nothing is asked last by the upstream anyway, and found again by it as soon as it answers. */
+const SILENT: ReadonlySet<Symptom> = new Set(['no-answer', 'fails-everything']);
 
 const UNPROBED: Diagnosis = { symptom: 'no-answer', text: 'nothing is known yet' };
 
@@ -159,6 +162,7 @@ export class Path {
     this.#pending = undefined;
     this.#failedRounds = 0;
     this.#scheduleMissing(servers, now);
+    if (this.#missing !== '') this.#doubtFrom = now + DOUBT_MISSING_MILLIS;
     return this.#move({ state: 'carries', diagnosis }, this.#withUnlucky(servers));
   }
 
@@ -177,8 +181,9 @@ export class Path {
   }
 
   /**
-   * With those of the same kind that failed once, which may have been a bad moment: what they answer is validated, and the next server asked where it is
-   * bogus, so that one too many costs less than one too few. Not with those who lie.
+   * With those of the same kind that are silent, or failed once, which may have been a bad moment: what they answer is
+   * validated, and the next server asked where it is bogus, so that one too many costs less than one too few. Not with
+   * those who lie.
    */
   #withUnlucky(chosen: readonly UpstreamServer[]): UpstreamServer[] {
     const { transport } = chosen[0]!;
@@ -187,7 +192,7 @@ export class Path {
         server.transport === transport &&
         !chosen.includes(server) &&
         diagnosis.symptom !== 'rewrites' &&
-        this.#failures.get(formatUpstreamServer(server)) === 1,
+        (SILENT.has(diagnosis.symptom) || this.#failures.get(formatUpstreamServer(server)) === 1),
     );
     return [...chosen, ...unlucky.map(({ server }) => server)];
   }
@@ -244,7 +249,8 @@ export class Path {
     const { state } = this.#state;
     if (this.#pending !== undefined || now < this.#doubtFrom) return [];
     if (state === 'unknown' || state === 'portal') return [];
-    if (state === 'carries') this.#doubtMillis = Math.min(2 * this.#doubtMillis, DOUBT_AT_MOST_MILLIS);
+    if (state === 'carries' && this.#missing === '')
+      this.#doubtMillis = Math.min(2 * this.#doubtMillis, DOUBT_AT_MOST_MILLIS);
     return [this.#probe()];
   }
 

@@ -255,6 +255,26 @@ test('where only a less liked kind passes, the better one is probed again up to 
   assert.equal(played.path.deadline(), undefined, 'TLS is not needed');
 });
 
+test('a silent server is never left: the upstream asks it last, and knows first when it is back', () => {
+  const played = new Played();
+  played.changed(UDP, UDP2);
+  const silent = [...good, report(UDP2, 0, 'no-answer'), report(TCP2, 0, 'no-answer')];
+  assert.deepEqual(played.waits(silent, 3), [5, 10, 20]);
+  assert.deepEqual(played.path.using, [UDP, UDP2]);
+});
+
+test('where a server is missing, doubt has it looked for after five seconds', () => {
+  const played = new Played();
+  played.changed(UDP, UDP2);
+  const one = [...good, report(UDP2, 0), report(TCP2, 0)];
+  played.waits(one, 3);
+  played.probed(one);
+  played.now += 5 * SECOND - 1;
+  assert.deepEqual(played.doubt(), []);
+  played.now += 1;
+  assert.deepEqual(played.doubt(), ['probe']);
+});
+
 test('who lies is left at once', () => {
   const played = new Played();
   played.changed(UDP, UDP2);
