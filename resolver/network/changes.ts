@@ -23,6 +23,8 @@ export class NetworkChanges {
       case 'link': {
         const before = this.#running.get(event.index);
         remember(this.#running, event.index, event.running);
+        // Its routes go with it, of which the kernel does not always tell: one that comes back is a new one.
+        if (!event.running) this.#forgetRoutes(event.index);
         // First told of: a link that has been there is told of for many reasons.
         if (before === event.running || before === undefined) return undefined;
         return event.running ? 'a link came up' : 'a link went down';
@@ -38,6 +40,10 @@ export class NetworkChanges {
         return changed ? 'the default route changed' : undefined;
       }
     }
+  }
+
+  #forgetRoutes(index: number): void {
+    for (const key of this.#routes) if (key.startsWith(`${index} `)) this.#routes.delete(key);
   }
 
   #differs(known: Set<string>, key: string, present: boolean): boolean {

@@ -84,7 +84,7 @@ export class Network {
 
   /** Servers are in use when this returns; the probe goes on in the background. */
   start(): void {
-    this.#changed('start');
+    this.#changed('start', true);
   }
 
   close(): void {
@@ -208,19 +208,22 @@ export class Network {
     return this.#recentChanges.length < CHANGES_PER_MINUTE ? SETTLED_MILLIS : CALMER_MILLIS;
   }
 
-  #changed(why: string): void {
+  #changed(why: string, first: boolean = false): void {
     if (this.#closed) return;
     this.#counters.changes++;
     this.#recentChanges.push(this.#options.now());
     this.#work.abort();
     this.#work = new AbortController();
-    this.#portal.end();
-    if (this.#moved) this.#options.forgetUnproven();
+    const moved = this.#moved;
     this.#moved = false;
+    if (moved) {
+      this.#portal.end();
+      this.#options.forgetUnproven();
+    }
     const servers = this.#servers();
     this.#options.log('info', 'networkChanged', { why, servers: servers.map(formatUpstreamServer) });
     if (this.#options.probing) {
-      this.#handle({ kind: 'changed', servers });
+      this.#handle(moved || first ? { kind: 'changed', servers } : { kind: 'stirred' });
     } else {
       this.#options.use(servers);
       this.#options.forgetFailures();

@@ -36,6 +36,8 @@ export type PortalFinding = { kind: 'portal'; login: string } | { kind: 'open' }
 export type PathEvent =
   /** The network may be another one. `servers`: those there are to ask, best liked first. */
   | { kind: 'changed'; servers: readonly UpstreamServer[] }
+  /** Links or addresses came or went, perhaps those of a container: looked at anew, and as it is until then. */
+  | { kind: 'stirred' }
   | { kind: 'probed'; round: number; reports: readonly Report[] }
   | { kind: 'portalChecked'; round: number; finding: PortalFinding }
   /** Answers keep failing although the path was good, or one came although it was closed. */
@@ -123,6 +125,8 @@ export class Path {
     switch (event.kind) {
       case 'changed':
         return this.#changed(event.servers);
+      case 'stirred':
+        return [this.#use(this.#using), { do: 'forgetFailures' }, this.#probe()];
       case 'probed':
         return this.#awaits('probe', event.round) ? this.#probed(event.reports, now) : [];
       case 'portalChecked':

@@ -55,6 +55,10 @@ class Played {
     return this.told(this.path.handle({ kind: 'tick' }, this.now));
   }
 
+  stir(): string[] {
+    return this.told(this.path.handle({ kind: 'stirred' }, this.now));
+  }
+
   doubt(): string[] {
     return this.told(this.path.handle({ kind: 'doubted' }, this.now));
   }
@@ -273,6 +277,23 @@ test('where a server is missing, doubt has it looked for after five seconds', ()
   assert.deepEqual(played.doubt(), []);
   played.now += 1;
   assert.deepEqual(played.doubt(), ['probe']);
+});
+
+test('a container that comes or goes has the network looked at, and changes nothing before something is found', () => {
+  const overTls = new Played();
+  overTls.changed(UDP, TLS);
+  overTls.probed([report(UDP, 0), report(TCP, 0), report(TLS, 5)]);
+  const tls = 'use tls://192.0.2.9#dns.example';
+  assert.deepEqual(overTls.stir(), [tls, 'forgetFailures', 'probe']);
+  const before = overTls.round;
+  assert.deepEqual(overTls.stir(), [tls, 'forgetFailures', 'probe'], 'again, by what is there now');
+  assert.deepEqual(overTls.probed(good, before), [], 'what came before counts no more');
+  const portal = Played.inPortal();
+  portal.stir();
+  assert.equal(portal.path.state.state, 'portal');
+  portal.probed(bad);
+  assert.deepEqual(portal.portal(PORTAL), []);
+  assert.equal(portal.path.state.state, 'portal');
 });
 
 test('who lies is left at once', () => {

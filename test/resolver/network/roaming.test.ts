@@ -127,6 +127,10 @@ test('of the kernel’s events only those count that may mean another network', 
   assert.equal(route(true), 'the default route changed');
   assert.equal(route(true), undefined);
   assert.equal(route(false), 'the default route changed');
+  assert.equal(route(true), 'the default route changed');
+  link(false);
+  link(true);
+  assert.equal(route(true), 'the default route changed', 'by the same gateway, but perhaps another’s');
   assert.equal(changes.observe({ kind: 'overflow' }), 'events of the kernel were lost');
 });
 
