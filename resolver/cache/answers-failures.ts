@@ -4,6 +4,8 @@ import { aged, compacted } from './answers-entry.ts';
 
 /** How long a failure is believed when it has happened once, twice in a row, … (RFC 9520 section 3.2). */
 const FAILURE_TTL_SECONDS = [5, 10, 20, 30];
+/** One that comes so long after the end of the one before is the first again. */
+const IN_A_ROW_MILLIS = 60_000;
 /** Of memory; what was stored first goes first. Bogus answers are kept whole, for clients that check for themselves. */
 const MAX_BYTES = 4 << 20;
 
@@ -38,7 +40,10 @@ export class Failures {
 
   /** Keeps it, longer when it follows upon others, and returns it with the TTL that it has here. */
   keep(key: string, found: Resolution): Resolution {
-    const inARow = (this.#failures.get(key)?.inARow ?? 0) + 1;
+    const before = this.#failures.get(key);
+    const since =
+      before === undefined ? Number.POSITIVE_INFINITY : this.#now() - before.storedAt - before.lifeMillis;
+    const inARow = before !== undefined && since < IN_A_ROW_MILLIS ? before.inARow + 1 : 1;
     const ttlSeconds = FAILURE_TTL_SECONDS[Math.min(inARow, FAILURE_TTL_SECONDS.length) - 1]!;
     const { resolution, bytes } = compacted(found, ttlSeconds);
     const lifeMillis = ttlSeconds * 1000;
