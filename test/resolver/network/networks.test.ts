@@ -108,11 +108,12 @@ function firewallCommand(): string[] | undefined {
 
 if (inOwnNamespace(import.meta.url, missingTools)) {
   let host = 0;
-  /** An address that comes: the kernel tells, and the network is looked at anew. */
+  /** Another default route: the kernel tells, and this may be another network. */
   const roam = async (running: Running) => {
     const before = (await running.status()).counters['network.changes']!;
     host++;
-    ip('address', 'add', `198.18.${host >> 8}.${host & 255}/32`, 'dev', 'lo');
+    const gateway = `198.18.${host >> 8}.${host & 255}`;
+    ip('route', 'replace', 'default', 'via', gateway, 'dev', 'lo', 'onlink');
     return running.until(
       (network, counters) => counters['network.changes']! > before && network.state !== 'unknown',
     );
