@@ -152,7 +152,11 @@ test('failures and bogus answers are kept for seconds, longer while they last, a
       world.now += 1;
     }
     world.now += 60_000;
-    assert.equal((await cache.lookup(NAME, TYPE.A)).ttlSeconds, 5, 'a minute after the last one is not in a row');
+    assert.equal(
+      (await cache.lookup(NAME, TYPE.A)).ttlSeconds,
+      5,
+      'a minute after the last one is not in a row',
+    );
     fails = false;
     world.now += 5_000;
     await cache.lookup(NAME, TYPE.A);
