@@ -61,6 +61,17 @@ export class Name {
     return { name: new Name(copyBytes(bytes, offset, at), labels), end: at };
   }
 
+  /** Where the uncompressed name at `offset` ends, without making it; undefined for what is compressed or no good name. */
+  static endOfUncompressed(bytes: Uint8Array, offset: number, limit: number): number | undefined {
+    for (let at = offset; at < limit; ) {
+      const length = bytes[at]!;
+      at += 1 + length;
+      if (length > MAX_LABEL_BYTES || at > limit || at - offset > MAX_NAME_BYTES) return undefined;
+      if (length === 0) return at;
+    }
+    return undefined;
+  }
+
   /**
    * The possibly compressed name at `offset` of a whole message (RFC 1035 §4.1.4).
    *

@@ -58,7 +58,11 @@ export function readRdata(message: Uint8Array, type: number, offset: number, len
   let at = offset;
   let plainFrom = offset;
   for (const field of form) {
-    if (field === 'name') {
+    // Nearly all names in RDATA stand there as they are, and none has to be made to see that.
+    const isName = field === 'name' || field === 'plain';
+    const nameEnd = isName ? Name.endOfUncompressed(message, at, end) : undefined;
+    if (nameEnd !== undefined) at = nameEnd;
+    else if (field === 'name') {
       const read = Name.read(message, at, end);
       if (read.end - at !== read.name.wire.length) {
         parts ??= [];

@@ -52,7 +52,7 @@ const MAX_DNSKEY_BYTES = 16_384;
 export class ChainOfTrust {
   readonly #exchange: Exchange;
   readonly #anchors = new Map<string, { name: Name; records: { type: number; rdata: Uint8Array }[] }>();
-  #negativeAnchors: readonly Name[] = [];
+  readonly #negative = new Map<string, Name>();
   readonly #now: () => number;
   readonly #answers: KeptAnswers;
   readonly #kept: Keeper;
@@ -82,7 +82,10 @@ export class ChainOfTrust {
       anchor.records.push(...records.map(rdata => ({ type, rdata })));
       this.#anchors.set(name.key, anchor);
     }
-    this.#negativeAnchors = negativeAnchors ?? this.#negativeAnchors;
+    if (negativeAnchors !== undefined) {
+      this.#negative.clear();
+      for (const name of negativeAnchors) this.#negative.set(name.key, name);
+    }
     this.flushAll();
   }
 
@@ -153,22 +156,18 @@ export class ChainOfTrust {
 
   #startAbove(name: Name): (Trust & { status: 'insecure' }) | { status: undefined; anchor: Name } {
     const anchor = this.#closestAnchor(name);
-    if (anchor !== undefined && this.#anchors.has(anchor.key) && !this.#isNegative(anchor)) {
+    if (anchor !== undefined && this.#anchors.has(anchor.key) && !this.#negative.has(anchor.key)) {
       return { status: undefined, anchor };
     }
     return { status: 'insecure', zone: anchor ?? name };
   }
 
-  #closestAnchor(name: Name): Name | undefined {
-    for (let labels = name.labelCount; labels >= 0; labels--) {
-      const candidate = name.suffix(labels);
-      if (this.#anchors.has(candidate.key) || this.#isNegative(candidate)) return candidate;
+  /** By the keys alone, without a name made for each label: it is looked for several times with every answer. */
+  #closestAnchor({ key: whole }: Name): Name | undefined {
+    for (let key = whole; ; key = key.slice(1 + key.charCodeAt(0))) {
+      const anchor = this.#negative.get(key) ?? this.#anchors.get(key)?.name;
+      if (anchor !== undefined || key.length === 1) return anchor;
     }
-    return undefined;
-  }
-
-  #isNegative(name: Name): boolean {
-    return this.#negativeAnchors.some(negative => negative.equals(name));
   }
 
   /** The anchor's zone with its keys (RFC 4035 §5: "authenticate the apex DNSKEY RRset using the configured…"). */

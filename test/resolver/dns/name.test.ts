@@ -102,3 +102,22 @@ test('compressed names: backwards only, bounded', () => {
   const loop = Uint8Array.of(0, 1, 0x61, 0xc0, 1);
   assert.throws(() => Name.read(loop, 1), /backwards/);
 });
+
+test('where an uncompressed name ends is told as by reading it, for whatever octets', () => {
+  const octets = fc.array(fc.oneof(fc.integer({ min: 0, max: 4 }), fc.integer({ min: 0, max: 255 })), {
+    maxLength: 300,
+  });
+  fc.assert(
+    fc.property(octets, fc.nat(10), fc.nat(300), (given, offset, limit) => {
+      const bytes = Uint8Array.from(given);
+      const within = Math.min(limit, bytes.length);
+      let end: number | undefined;
+      try {
+        ({ end } = Name.readUncompressed(bytes, offset, within));
+      } catch (error) {
+        assert.ok(error instanceof DnsFormatError);
+      }
+      assert.equal(Name.endOfUncompressed(bytes, offset, within), end);
+    }),
+  );
+});
