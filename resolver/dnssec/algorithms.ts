@@ -2,7 +2,9 @@
  * Signature algorithms and DS digests by node:crypto (IANA "DNS Security Algorithm Numbers").
  *
  * What is not here counts as unknown (RFC 4035 §5.2, RFC 6840 §5.2): a zone that only has such keys is insecure.
- * SHA-1 is left out on purpose, for signatures (5, 7) and digests (1) alike (RFC 9905).
+ * RSASHA1 (5, 7) is left out on purpose: who runs a validator must treat it as unsupported (RFC 9905 §2), and this one
+ * comes ready to run. That holds for signatures: a DS by SHA-1 is validated (RFC 9905 §5 and RFC 9904: RECOMMENDED), as
+ * it takes a second preimage to abuse it.
  */
 import { createHash, createPublicKey, type KeyObject, verify } from 'node:crypto';
 import type { Dnskey, Ds } from '../dns/dnssec-rdata.ts';
@@ -26,12 +28,18 @@ const ALGORITHMS = new Map<number, Algorithm>([
   [16, { hash: null, importKey: key => importEd('Ed448', 57, key), signatureBytes: 114 }],
 ]);
 
+export const SHA1_DIGEST = 1;
+
 const DIGESTS = new Map<number, { hash: string; bytes: number }>([
+  [SHA1_DIGEST, { hash: 'sha1', bytes: 20 }], // RFC 4034 §5.1.4
   [2, { hash: 'sha256', bytes: 32 }], // RFC 4509
   [4, { hash: 'sha384', bytes: 48 }], // RFC 6605
 ]);
 
-const MIN_RSA_BITS = 1024;
+/** RFC 5702 §2.1. */
+const MIN_RSA_BITS = 512;
+/** Below it a key can be factored by whoever cares to pay: its signatures prove nothing. */
+const STRONG_RSA_BITS = 1024;
 const MAX_RSA_BITS = 4096;
 /** 2^32 + 1 is the largest exponent seen in use; cost grows with every further bit. */
 const MAX_RSA_EXPONENT_BYTES = 5;
@@ -96,21 +104,38 @@ function putInteger(der: Uint8Array, at: number, bytes: Uint8Array, start: numbe
   return at + 2 + pad + end - first;
 }
 
-/** RFC 3110 §2: exponent length in one byte, or in two after a zero byte; exponent; modulus. */
+/** Whether anybody could sign in its stead: RSA of less than 1,024 bits. */
+export function isTooShort({ algorithm, publicKey }: Dnskey): boolean {
+  if (ALGORITHMS.get(algorithm)?.importKey !== importRsa) return false;
+  const parts = rsaParts(publicKey);
+  return parts !== undefined && bitsOf(parts.modulus) < STRONG_RSA_BITS;
+}
+
 function importRsa(bytes: Uint8Array): KeyObject | undefined {
+  const { exponent, modulus } = rsaParts(bytes) ?? {};
+  if (exponent === undefined || modulus === undefined) return undefined;
+  const bits = bitsOf(modulus);
+  if (exponent.length > MAX_RSA_EXPONENT_BYTES || bits < MIN_RSA_BITS || bits > MAX_RSA_BITS)
+    return undefined;
+  const small = exponent.every((byte, i) => (i === exponent.length - 1 ? byte <= 1 : byte === 0));
+  if (small || (exponent.at(-1)! & 1) === 0) return undefined;
+  return importJwk({ kty: 'RSA', n: base64url(modulus), e: base64url(exponent) });
+}
+
+/** RFC 3110 §2: exponent length in one byte, or in two after a zero byte; exponent; modulus. Neither begins with a zero. */
+function rsaParts(bytes: Uint8Array): { exponent: Uint8Array; modulus: Uint8Array } | undefined {
   if (bytes.length < 3) return undefined;
   const long = bytes[0] === 0;
   const exponentAt = long ? 3 : 1;
   const exponentBytes = long ? (bytes[1]! << 8) | bytes[2]! : bytes[0]!;
   const exponent = bytes.subarray(exponentAt, exponentAt + exponentBytes);
   const modulus = bytes.subarray(exponentAt + exponentBytes);
-  if (exponentBytes === 0 || exponentBytes > MAX_RSA_EXPONENT_BYTES || modulus.length === 0) return undefined;
-  if (exponent[0] === 0 || modulus[0] === 0) return undefined;
-  const bits = modulus.length * 8 - Math.clz32(modulus[0]!) + 24;
-  if (bits < MIN_RSA_BITS || bits > MAX_RSA_BITS) return undefined;
-  const small = exponent.every((byte, i) => (i === exponent.length - 1 ? byte <= 1 : byte === 0));
-  if (small || (exponent.at(-1)! & 1) === 0) return undefined;
-  return importJwk({ kty: 'RSA', n: base64url(modulus), e: base64url(exponent) });
+  if (exponentBytes === 0 || modulus.length === 0 || exponent[0] === 0 || modulus[0] === 0) return undefined;
+  return { exponent, modulus };
+}
+
+function bitsOf(modulus: Uint8Array): number {
+  return modulus.length * 8 - Math.clz32(modulus[0]!) + 24;
 }
 
 /** RFC 6605 §4: x || y. OpenSSL checks that the point lies on the curve. */

@@ -9,7 +9,7 @@ import type { Message, ResourceRecord } from '../dns/message.ts';
 import type { Name } from '../dns/name.ts';
 import { groupRrsets, type Rrset } from '../dns/rrset.ts';
 import { EDE, RCODE, rcodeToText, TYPE, typeToText } from '../dns/types.ts';
-import { dsMatches, isSupportedAlgorithm, isSupportedDigest } from './algorithms.ts';
+import { dsMatches, isSupportedAlgorithm, isSupportedDigest, isTooShort, SHA1_DIGEST } from './algorithms.ts';
 import type { TrustAnchor } from './anchors.ts';
 import { Denial, type DsDenial, isProof, negativeTtl } from './denial.ts';
 import { type Kept, Keeper } from './keeper.ts';
@@ -197,9 +197,10 @@ export class ChainOfTrust {
   ): Promise<Kept<Trust>> {
     const ds = dsRdatas.map(parseDs).filter(record => record !== undefined);
     const direct = anchorKeys.map(parseDnskey).filter(record => record !== undefined);
-    const knownDs = ds
-      .filter(r => isSupportedAlgorithm(r.algorithm) && isSupportedDigest(r.digestType))
-      .slice(0, MAX_DS);
+    const supported = ds.filter(r => isSupportedAlgorithm(r.algorithm) && isSupportedDigest(r.digestType));
+    // RFC 4509 §3: a DS by SHA-1 counts only where there is no better one, be that right or wrong.
+    const better = supported.filter(r => r.digestType !== SHA1_DIGEST);
+    const knownDs = (better.length > 0 ? better : supported).slice(0, MAX_DS);
     // Also one that is revoked or no zone key: it vouches for nothing, and that is no reason to believe everyone.
     const knownKeys = direct.filter(key => isSupportedAlgorithm(key.algorithm));
     if (knownDs.length === 0 && knownKeys.length === 0) {
@@ -231,6 +232,13 @@ export class ChainOfTrust {
         if (vouched.length === 0) return bogusZone(zone, ...whyNoKey(zone, all, keys.length));
         const result = await verifyRrset(rrset, zone, vouched, this.#now(), work);
         if (result.status === 'bogus') return bogusZone(zone, result.ede.code, result.ede.text);
+        // Any good signature suffices (RFC 6840 §5.11), so that a zone is as strong as its shortest key.
+        const short = keys.find(isTooShort);
+        if (short !== undefined) {
+          const text = `${zone.toText()} has RSA key ${short.keyTag} of less than 1,024 bits`;
+          const ede = { code: EDE.UNSUPPORTED_DNSKEY_ALGORITHM, text };
+          return { value: { status: 'insecure', zone, ede }, ttlSeconds: result.ttlSeconds };
+        }
         const octets = octetsOf(keys.map(key => key.rdata));
         return { value: { status: 'secure', zone, keys }, ttlSeconds: result.ttlSeconds, octets };
       },

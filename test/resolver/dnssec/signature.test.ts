@@ -12,6 +12,7 @@ import {
   dsMatches,
   isSupportedAlgorithm,
   isSupportedDigest,
+  isTooShort,
   verifySignature,
 } from '../../../resolver/dnssec/algorithms.ts';
 import {
@@ -233,7 +234,19 @@ test('keys that must not sign: no zone flag, revoked, other protocol, unknown al
   assert.ok(!isUsableKey(dnskey(256 | 128, 15, rawKey)));
   assert.ok(!isUsableKey(dnskey(256, 15, rawKey, 2)));
   for (const algorithm of [1, 3, 5, 6, 7, 12, 17, 253]) assert.ok(!isSupportedAlgorithm(algorithm));
-  for (const digest of [0, 1, 3, 5]) assert.ok(!isSupportedDigest(digest));
+  for (const digest of [0, 3, 5]) assert.ok(!isSupportedDigest(digest));
+});
+
+test('an RSA key is too short to prove anything below 1,024 bits, other keys never', () => {
+  const rsa = (bits: number): Uint8Array => Uint8Array.of(3, 1, 0, 1, ...Buffer.alloc(bits / 8, 0xff));
+  const short = (algorithm: number, publicKey: Uint8Array): boolean =>
+    isTooShort({ ...zoneKey, algorithm, publicKey });
+  assert.deepEqual(
+    [512, 1016, 1024, 2048].map(bits => short(8, rsa(bits))),
+    [true, true, false, false],
+  );
+  assert.ok(short(10, rsa(1016)));
+  assert.ok(!short(13, rsa(512)) && !isTooShort(zoneKey));
 });
 
 test('RSA keys are bounded: size, exponent, form (RFC 3110)', () => {
@@ -245,7 +258,7 @@ test('RSA keys are bounded: size, exponent, form (RFC 3110)', () => {
   const cases: [string, Uint8Array, boolean][] = [
     ['1024 bits, exponent 65537', Uint8Array.of(...good, ...modulus), true],
     ['long exponent form', Uint8Array.of(0, 0, 3, 1, 0, 1, ...modulus), true],
-    ['1016 bits', Uint8Array.of(...good, ...modulus.subarray(1)), false],
+    ['504 bits', Uint8Array.of(...good, ...modulus.subarray(65)), false],
     ['over 4096 bits', Uint8Array.of(...good, ...Buffer.alloc(513, 0xff)), false],
     ['exponent 1', Uint8Array.of(1, 1, ...modulus), false],
     ['even exponent', Uint8Array.of(1, 4, ...modulus), false],
@@ -327,12 +340,12 @@ test('trust anchors are read as zone-file lines; a bad one is named by its line'
 test('a zone whose anchors are all of unknown algorithms or digests is named; one good anchor is enough', () => {
   const digest = 'ab'.repeat(32);
   const anchors = parseTrustAnchors(
-    `sha1. DS 1 8 1 ${'ab'.repeat(20)}\nold. DS 1 5 2 ${digest}\nkey. DNSKEY 257 3 5 AAAA\n` +
-      `mixed. DS 1 5 2 ${digest}\nmixed. DNSKEY 257 3 13 AAAA\ngood. DS 1 8 1 ab\ngood. DS 1 13 2 ${digest}\n`,
+    `gost. DS 1 8 3 ${digest}\nold. DS 1 5 2 ${digest}\nkey. DNSKEY 257 3 5 AAAA\n` +
+      `mixed. DS 1 5 2 ${digest}\nmixed. DNSKEY 257 3 13 AAAA\ngood. DS 1 8 3 ab\ngood. DS 1 13 2 ${digest}\n`,
   );
   assert.deepEqual(
     zonesWithoutUsableAnchor(anchors).map(zone => zone.toText()),
-    ['sha1.', 'old.', 'key.'],
+    ['gost.', 'old.', 'key.'],
   );
   assert.deepEqual(zonesWithoutUsableAnchor(parseTrustAnchors(IANA_ROOT_ANCHORS)), []);
 });
