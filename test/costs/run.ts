@@ -56,8 +56,8 @@ after the other: how many were answered, and after how many milliseconds.
 |---|---|---|---|---|---|---|
 ${rows.map(row => `| ${row} |`).join('\n')}
 
-No lookup may cost more than the limits in \`resolver/dnssec/work.ts\`; each signature check and every 500 rounds of SHA-1
-are a slice of their own, between which all others have their turn. A zone that made a question reach a limit is given
+No lookup may cost more than the limits in \`resolver/dnssec/work.ts\`; signatures are checked and names hashed in
+slices of about half a millisecond by all questions together, between which all others have their turn. A zone that made a question reach a limit is given
 no more than one honest answer needs for 5 s.
 `;
 }
