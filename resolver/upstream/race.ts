@@ -56,6 +56,7 @@ export class Race<R extends Runner, Answer> {
   #current: { server: R; until: number } | undefined;
   #hedged = false;
   #timer: NodeJS.Timeout | undefined;
+  #afterReading: NodeJS.Immediate | undefined;
   #over = false;
 
   constructor(config: RaceConfig<R, Answer>) {
@@ -78,12 +79,17 @@ export class Race<R extends Runner, Answer> {
     this.#settle(error, undefined);
   }
 
-  /** Other servers count from now on: those gone are given up, and the first of the others is asked at once. */
+  /**
+   * Other servers count from now on: those gone are given up, and the first of the others is asked at once, even if it said
+   * no before: the network may be another.
+   */
   replace(servers: readonly R[]): void {
     if (this.#over) return;
+    this.#stopWaiting();
     this.#servers = servers;
     this.#launched = 0;
     this.#current = undefined;
+    this.#dismissed.clear();
     for (let i = this.#attempts.length - 1; i >= 0; i--) {
       const attempt = this.#attempts[i]!;
       if (servers.includes(attempt.server)) continue;
@@ -141,20 +147,24 @@ export class Race<R extends Runner, Answer> {
   }
 
   #wait(until: number): void {
-    clearTimeout(this.#timer);
+    this.#stopWaiting();
     const now = this.#config.now();
     const left = Math.min(until, this.#startedAt + this.#config.times.total) - now;
     const rounded = Math.max(Math.ceil(left / TIMER_STEP_MILLIS), 1) * TIMER_STEP_MILLIS;
     const due = now + rounded;
     this.#timer = setTimeout(() => {
       // We were busy. What has arrived in the meantime is read before anybody is called late.
-      if (this.#config.now() - due >= BUSY_MILLIS) setImmediate(() => this.#tick());
+      if (this.#config.now() - due >= BUSY_MILLIS) this.#afterReading = setImmediate(() => this.#tick());
       else this.#tick();
     }, rounded);
   }
 
+  #stopWaiting(): void {
+    clearTimeout(this.#timer);
+    clearImmediate(this.#afterReading);
+  }
+
   #tick(): void {
-    if (this.#over) return;
     const now = this.#config.now();
     const current = this.#current!;
     if (now >= this.#startedAt + this.#config.times.total) {
@@ -226,7 +236,7 @@ export class Race<R extends Runner, Answer> {
   #settle(outcome: Answer | UpstreamError, by: R | undefined): void {
     if (this.#over) return;
     this.#over = true;
-    clearTimeout(this.#timer);
+    this.#stopWaiting();
     const given = outcome instanceof UpstreamError && outcome.code === 'aborted';
     if (!given) this.#chargeSilent(by);
     for (const { giveUp } of this.#attempts) giveUp();

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import test, { type TestContext } from 'node:test';
+import fc from 'fast-check';
 import { UpstreamError } from '../../../resolver/upstream/error.ts';
 import { Race, type RaceTimes } from '../../../resolver/upstream/race.ts';
 import { byHealth, HedgeBudget, ServerHealth, takeProbe } from '../../../resolver/upstream/server-health.ts';
@@ -117,6 +118,54 @@ test('after a moment without time for anything, what has arrived is read before 
   pause(500);
   await new Promise(setImmediate);
   assert.ok(log.includes('500 two'), 'nothing had');
+});
+
+test('other servers count from now on: also one that said no before is asked anew, and the race goes on', t => {
+  const { servers, log, replies, pass, start } = world(t, ['one', 'two']);
+  const { race, result } = start();
+  replies.get(servers[0]!)!(new UpstreamError('servfail', 'answers SERVFAIL'));
+  assert.deepEqual(log, ['0 one', '0 two']);
+  race.replace([servers[0]!]);
+  assert.deepEqual(log.slice(2), ['0 leave two', '0 one']);
+  pass(500);
+  replies.get(servers[0]!)!('answer of one');
+  assert.equal(result.outcome, 'answer of one');
+});
+
+test('other servers in the moment before somebody is called late: nobody is', async t => {
+  const { servers, log, pause, start } = world(t, ['one', 'two']);
+  const { race } = start([servers[0]!]);
+  pause(500);
+  race.replace([servers[1]!]);
+  await new Promise(setImmediate);
+  assert.deepEqual(log, ['0 one', '500 leave one', '500 two']);
+});
+
+test('whatever happens, a race ends once, and within its time', t => {
+  const no = (code: 'servfail' | 'network') => new UpstreamError(code, 'no');
+  const event = fc.record({
+    act: fc.constantFrom('no', 'lost', 'pass', 'replace', 'answer'),
+    which: fc.nat(2),
+    millis: fc.integer({ min: 1, max: 900 }),
+    among: fc.subarray([0, 1, 2]),
+  });
+  fc.assert(
+    fc.property(fc.array(event, { maxLength: 12 }), fc.subarray([0, 1, 2]), (events, first) => {
+      t.mock.timers.reset();
+      const { servers, replies, pass, start } = world(t, ['one', 'two', 'three']);
+      const { race, result } = start(first.map(i => servers[i]!));
+      for (const { act, which, millis, among } of events) {
+        if (act === 'pass') pass(millis);
+        else if (act === 'replace') race.replace(among.map(i => servers[i]!));
+        else if (act === 'answer') {
+          if (which === 0) replies.get(servers[which]!)?.('answer');
+        } else replies.get(servers[which]!)?.(no(act === 'no' ? 'servfail' : 'network'));
+      }
+      pass(TIMES.total + 10);
+      assert.equal(Number(result.outcome !== undefined) + Number(result.error !== undefined), 1);
+    }),
+    { numRuns: 60 },
+  );
 });
 
 test('hedges are one in ten, with ten saved up: never twice the questions', t => {
